@@ -1,0 +1,1 @@
+//! The ports of Backbeat and their adapters.

@@ -1,0 +1,1 @@
+//! Drivers, configuration and command line of Backbeat.

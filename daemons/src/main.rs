@@ -1,0 +1,3 @@
+//! The binary `backbeat`.
+
+fn main() {}
