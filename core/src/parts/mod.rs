@@ -1,1 +1,12 @@
-//! Under construction.
+//! The small pieces that the machines are composed of. Each is useful and tested alone, knows nothing of the others
+//! unless it is built from them, and is told the time.
+
+pub mod breaker;
+pub mod budget;
+pub mod lanes;
+pub mod ledger;
+pub mod probe_breaker;
+pub mod retry;
+pub mod schedule;
+pub mod timers;
+pub mod window;
