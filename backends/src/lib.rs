@@ -1,1 +1,3 @@
 //! The ports of Backbeat and their adapters.
+
+pub mod embedded;

@@ -1,0 +1,19 @@
+//! The embedded durable store: one [`Store`] per data directory, shared by every embedded port adapter and by the
+//! embedded S3 site.
+//!
+//! What it promises: a write that was acknowledged survives `kill -9` at any later moment; writes of many callers
+//! share one durable commit (group commit, decision D14); a write that was refused left nothing behind; every record
+//! carries a checksum of its own that is verified at each read; a directory belongs to one process at a time.
+
+mod directory;
+mod disk;
+mod error;
+mod record;
+mod store;
+mod transaction;
+
+pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE};
+pub use disk::DiskFaults;
+pub use error::StoreError;
+pub use store::{Store, StoreOptions};
+pub use transaction::{KeyRange, Read, ReadTxn, Row, Table, WriteTxn};

@@ -1,0 +1,367 @@
+//! The store itself: one writer thread that commits for many, snapshots for readers.
+
+use super::directory::Directory;
+use super::disk::{Disk, DiskFaults};
+use super::transaction::GroupTables;
+use super::{Read, ReadTxn, StoreError, Table, WriteTxn};
+use redb::{Database, ReadableDatabase};
+use std::fs::OpenOptions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use tokio::sync::{mpsc, oneshot};
+
+/// Writes that wait for the writer before callers have to wait to enqueue theirs.
+const WAITING_MAX: usize = 1024;
+/// Writes that share one commit at most: bounds the time of one commit.
+const GROUP_MAX: usize = 512;
+/// The store's own table: the number of the last group commit.
+const OWN: Table = Table("embedded");
+const OWN_COMMIT: &[u8] = b"commit";
+
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A caller's closure with its way back.
+trait Job: Send {
+    /// Runs it; the reply is to be given after the commit.
+    fn run(self: Box<Self>, txn: &mut WriteTxn<'_>) -> Ran;
+    /// Answers without running it.
+    fn refuse(self: Box<Self>, error: StoreError);
+}
+
+/// What a closure came to: whether its changes are to be kept, and who waits for the commit.
+struct Ran {
+    accepted: bool,
+    reply: Reply,
+}
+
+struct Write<F, T, E> {
+    write: F,
+    answer: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Write<F, T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: FnOnce(&mut WriteTxn<'_>) -> Result<T, E> + Send + 'static,
+{
+    fn run(self: Box<Self>, txn: &mut WriteTxn<'_>) -> Ran {
+        let Self { write, answer } = *self;
+        let result = write(txn);
+        let accepted = result.is_ok();
+        // The caller may have stopped waiting: then there is nobody to tell.
+        let reply: Reply =
+            Box::new(move |committed| drop(answer.send(committed.map_err(E::from).and(result))));
+        Ran { accepted, reply }
+    }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        drop(self.answer.send(Err(error.into())));
+    }
+}
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Bytes of database pages kept in memory.
+    pub cache_bytes: usize,
+    /// Faults for tests.
+    pub faults: Option<Arc<DiskFaults>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, faults: None }
+    }
+}
+
+/// The durable store of one data directory. Clones share it; the last one to go closes it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    directory: Directory,
+    file: PathBuf,
+    options: StoreOptions,
+    /// Nothing while a failed disk keeps it from being opened again.
+    database: RwLock<Option<Database>>,
+    commits: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens, or creates, the store of a directory.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it, [`StoreError::UnknownFormat`] if another version wrote it,
+    /// [`StoreError::Damaged`] naming the file if it is torn.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, StoreOptions::default())
+    }
+
+    /// [`Store::open`] with options.
+    pub fn open_with(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let directory = Directory::open(directory)?;
+        let shared = Arc::new(Shared {
+            file: directory.database(),
+            directory,
+            options,
+            database: RwLock::new(None),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        });
+        shared.reopen()?;
+        shared.directory.sync()?;
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let writer = thread::Builder::new()
+            .name("embedded-store".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || Writer { shared, waiting }.run()
+            })
+            .map_err(|error| StoreError::io(&shared.file, &error))?;
+        Ok(Self { handle: Arc::new(Handle { shared, jobs: Some(jobs), writer: Mutex::new(Some(writer)) }) })
+    }
+
+    /// Runs `write` inside the writer's transaction and answers once it is durable.
+    ///
+    /// Closures run in the order they were enqueued, each seeing all before it; many share one commit. A closure that
+    /// returns an error leaves no effect. It runs on the writer's thread: keep it short, prepare outside. A caller
+    /// that stops waiting does not undo its write.
+    ///
+    /// # Errors
+    /// The closure's own error; or the store's: after [`StoreError::Unknown`] the write may be there, after any other
+    /// it is not.
+    pub async fn write<T, E, F>(&self, write: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut WriteTxn<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let jobs = self.handle.jobs.as_ref().expect("the sender goes with the handle");
+        if jobs.send(Box::new(Write { write, answer })).await.is_err() {
+            return Err(StoreError::Closed { file: self.file().into() }.into());
+        }
+        answered.await.unwrap_or_else(|_| Err(StoreError::Panicked { file: self.file().into() }.into()))
+    }
+
+    /// Reads a snapshot of what is committed. Reads pages of the file if they are not cached, so keep it short.
+    ///
+    /// # Errors
+    /// The closure's own, or the store's.
+    pub fn read<T, E>(&self, read: impl FnOnce(&ReadTxn<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<StoreError>,
+    {
+        self.handle.shared.read(read)
+    }
+
+    /// The database file.
+    pub fn file(&self) -> &Path {
+        &self.handle.shared.file
+    }
+
+    /// Durable commits since the store was opened.
+    pub fn commits(&self) -> u64 {
+        self.handle.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// Closures run since the store was opened.
+    pub fn writes(&self) -> u64 {
+        self.handle.shared.writes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.thread().id() != thread::current().id()
+            && writer.join().is_err()
+        {
+            tracing::error!(file = %self.shared.file.display(), "the store's writer panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn read<T, E>(&self, read: impl FnOnce(&ReadTxn<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<StoreError>,
+    {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_ref() else {
+            return Err(self.unavailable().into());
+        };
+        let run = || {
+            let txn =
+                database.begin_read().map_err(|error| StoreError::database(&self.file, error.into()))?;
+            read(&ReadTxn::new(&self.file, txn))
+        };
+        // Damaged pages make the database panic rather than answer.
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+            Err(StoreError::Damaged { file: self.file.clone(), message: "reading it panicked".into() }.into())
+        })
+    }
+
+    fn unavailable(&self) -> StoreError {
+        StoreError::Io {
+            file: self.file.clone(),
+            message: "closed by a disk error, not yet opened again".into(),
+        }
+    }
+
+    /// Opens the database file, again if a disk error closed it. Waits for readers of the old one.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop(database.take());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.file)
+            .map_err(|error| StoreError::io(&self.file, &error))?;
+        let disk = Disk::new(file, self.options.faults.clone());
+        let open = || Database::builder().set_cache_size(self.options.cache_bytes).create_with_backend(disk);
+        let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|_| StoreError::Damaged {
+            file: self.file.clone(),
+            message: "opening it panicked".into(),
+        })?;
+        *database = Some(opened.map_err(|error| StoreError::database(&self.file, error.into()))?);
+        Ok(())
+    }
+
+    fn last_commit(&self) -> Result<u64, StoreError> {
+        self.read(|txn| {
+            let number = Read::get(txn, OWN, OWN_COMMIT)?;
+            Ok(number.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+        })
+    }
+}
+
+/// The writer's thread.
+struct Writer {
+    shared: Arc<Shared>,
+    waiting: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(first) = self.waiting.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                group.push(next);
+            }
+            self.commit(group);
+        }
+    }
+
+    fn commit(&self, group: Vec<Box<dyn Job>>) {
+        let shared = &self.shared;
+        let is_open = shared.database.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let ready = if is_open { Ok(()) } else { shared.reopen() };
+        let number = match ready.and_then(|()| shared.last_commit()) {
+            Ok(last) => last + 1,
+            Err(error) => return refuse(group, &error),
+        };
+        let mut replies = Vec::with_capacity(group.len());
+        let outcome = self.run_group(group, number, &mut replies);
+        let outcome = outcome.map_err(|error| self.recover(number, error));
+        for reply in replies {
+            reply(outcome.clone());
+        }
+    }
+
+    /// Runs the closures in one transaction and makes it durable.
+    fn run_group(
+        &self,
+        group: Vec<Box<dyn Job>>,
+        number: u64,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let file = shared.file.as_path();
+        let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let mut group = group.into_iter();
+        let result = (|| {
+            let database = database.as_ref().ok_or_else(|| shared.unavailable())?;
+            let txn = database.begin_write().map_err(|error| StoreError::database(file, error.into()))?;
+            let mut is_changed = false;
+            {
+                let tables = GroupTables::new(file, &txn);
+                for job in group.by_ref() {
+                    shared.writes.fetch_add(1, Ordering::Relaxed);
+                    let mut overlay = WriteTxn::new(&tables);
+                    // A closure that panics drops its reply: its caller is told, the others go on.
+                    let Ok(ran) = catch_unwind(AssertUnwindSafe(|| job.run(&mut overlay))) else { continue };
+                    replies.push(ran.reply);
+                    let changes = overlay.into_changes();
+                    if ran.accepted && !changes.is_empty() {
+                        is_changed = true;
+                        tables.apply(changes)?;
+                    }
+                }
+                if is_changed {
+                    let mut own = WriteTxn::new(&tables);
+                    own.put(OWN, OWN_COMMIT, number.to_be_bytes());
+                    tables.apply(own.into_changes())?;
+                }
+            }
+            if !is_changed {
+                return txn.abort().map_err(|error| StoreError::database(file, error.into()));
+            }
+            txn.commit().map_err(|error| StoreError::database(file, error.into()))?;
+            shared.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })();
+        if let Err(error) = &result {
+            // Those that did not run yet are refused too: what they would have seen is gone.
+            drop(database);
+            refuse(group.collect(), error);
+        }
+        result
+    }
+
+    /// After a disk error: opens the file again and finds out whether the commit is there.
+    fn recover(&self, number: u64, error: StoreError) -> StoreError {
+        tracing::warn!(%error, "a group commit failed: opening the database again");
+        match self.shared.reopen().and_then(|()| self.shared.last_commit()) {
+            Ok(last) if last < number => error,
+            Ok(_) => StoreError::Unknown { file: self.shared.file.clone(), message: error.to_string() },
+            Err(second) => StoreError::Unknown {
+                file: self.shared.file.clone(),
+                message: format!("{error}; and it could not be opened again: {second}"),
+            },
+        }
+    }
+}
+
+/// Answers callers whose closures were not run.
+fn refuse(group: Vec<Box<dyn Job>>, error: &StoreError) {
+    for job in group {
+        job.refuse(error.clone());
+    }
+}

@@ -1,0 +1,471 @@
+//! What a caller sees of one transaction: snapshots to read, and an overlay to write that vanishes if it is refused.
+
+use super::{StoreError, record};
+use redb::{ReadableTable, TableDefinition, TableError};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+
+/// The name of a table. Its users define it as a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Table(pub &'static str);
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+type RowsMut<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError> + 'a;
+
+/// A range of keys in byte order.
+#[derive(Clone, Debug)]
+pub struct KeyRange {
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// Every key.
+    pub fn all() -> Self {
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+    }
+
+    /// Every key that starts with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        Self { start: Bound::Included(prefix.to_vec()), end: prefix_end(prefix) }
+    }
+
+    /// `key` and everything after it.
+    pub fn from(key: &[u8]) -> Self {
+        Self { start: Bound::Included(key.to_vec()), end: Bound::Unbounded }
+    }
+
+    /// Keys from `start` (included) to `end` (not included).
+    pub fn between(start: &[u8], end: &[u8]) -> Self {
+        Self { start: Bound::Included(start.to_vec()), end: Bound::Excluded(end.to_vec()) }
+    }
+
+    /// Keys that start with `prefix` and are greater than `key`.
+    pub fn prefix_after(prefix: &[u8], key: &[u8]) -> Self {
+        if key < prefix {
+            return Self::prefix(prefix);
+        }
+        Self { start: Bound::Excluded(key.to_vec()), end: prefix_end(prefix) }
+    }
+
+    /// Keys that start with `prefix` and are not less than `key`.
+    pub fn prefix_from(prefix: &[u8], key: &[u8]) -> Self {
+        if key < prefix {
+            return Self::prefix(prefix);
+        }
+        Self { start: Bound::Included(key.to_vec()), end: prefix_end(prefix) }
+    }
+
+    fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (
+                Bound::Included(start) | Bound::Excluded(start),
+                Bound::Excluded(end) | Bound::Included(end),
+            ) => start >= end,
+        }
+    }
+
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice))
+    }
+}
+
+/// The first key after all that start with `prefix`.
+fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Bound::Excluded(end);
+        }
+    }
+    Bound::Unbounded
+}
+
+/// Reading, the same in a snapshot and inside a write.
+pub trait Read {
+    /// The value at `key`, its checksum verified.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// At most `limit` rows of `range`, in ascending order.
+    fn range(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// The last row of `range`.
+    fn last(&self, table: Table, range: &KeyRange) -> Result<Option<Row>, StoreError>;
+}
+
+/// What lies under a transaction.
+pub(super) trait Base {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    fn walk(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        backwards: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError>;
+}
+
+fn database(file: &Path) -> impl Fn(redb::StorageError) -> StoreError + '_ {
+    |error| StoreError::database(file, error.into())
+}
+
+fn open_record(file: &Path, table: Table, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    record::unseal(table.0, key, sealed).map(<[u8]>::to_vec).ok_or_else(|| StoreError::Corrupt {
+        file: file.into(),
+        table: table.0.into(),
+        key: key.escape_ascii().to_string(),
+    })
+}
+
+fn get_from<T>(file: &Path, table: Table, rows: &T, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>
+where
+    T: ReadableTable<&'static [u8], &'static [u8]>,
+{
+    rows.get(key)
+        .map_err(database(file))?
+        .map(|sealed| open_record(file, table, key, sealed.value()))
+        .transpose()
+}
+
+fn walk_over<T>(
+    file: &Path,
+    table: Table,
+    rows: &T,
+    range: &KeyRange,
+    backwards: bool,
+    visit: &mut Visit<'_>,
+) -> Result<(), StoreError>
+where
+    T: ReadableTable<&'static [u8], &'static [u8]>,
+{
+    if range.is_empty() {
+        return Ok(());
+    }
+    let mut found = rows.range::<&[u8]>(range.bounds()).map_err(database(file))?;
+    while let Some(row) = if backwards { found.next_back() } else { found.next() } {
+        let (key, sealed) = row.map_err(database(file))?;
+        let value = open_record(file, table, key.value(), sealed.value())?;
+        if visit(key.value(), &value)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A snapshot: what was committed when it was taken.
+pub struct ReadTxn<'a> {
+    file: &'a Path,
+    txn: redb::ReadTransaction,
+}
+
+impl<'a> ReadTxn<'a> {
+    pub(super) fn new(file: &'a Path, txn: redb::ReadTransaction) -> Self {
+        Self { file, txn }
+    }
+
+    fn open(&self, table: Table) -> Result<Option<Rows>, StoreError> {
+        match self.txn.open_table(Definition::new(table.0)) {
+            Ok(rows) => Ok(Some(rows)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(StoreError::database(self.file, error.into())),
+        }
+    }
+}
+
+impl Base for ReadTxn<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.open(table)? {
+            Some(rows) => get_from(self.file, table, &rows, key),
+            None => Ok(None),
+        }
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        backwards: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        match self.open(table)? {
+            Some(rows) => walk_over(self.file, table, &rows, range, backwards, visit),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Read for ReadTxn<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Base::get(self, table, key)
+    }
+
+    fn range(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let mut found = Vec::new();
+        if limit > 0 {
+            self.walk(table, range, false, &mut |key, value| {
+                found.push((key.to_vec(), value.to_vec()));
+                Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn last(&self, table: Table, range: &KeyRange) -> Result<Option<Row>, StoreError> {
+        let mut found = None;
+        self.walk(table, range, true, &mut |key, value| {
+            found = Some((key.to_vec(), value.to_vec()));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+}
+
+/// The tables of one group commit, opened at first use.
+pub(super) struct GroupTables<'txn> {
+    file: &'txn Path,
+    txn: &'txn redb::WriteTransaction,
+    open: RefCell<BTreeMap<Table, RowsMut<'txn>>>,
+}
+
+impl<'txn> GroupTables<'txn> {
+    pub(super) fn new(file: &'txn Path, txn: &'txn redb::WriteTransaction) -> Self {
+        Self { file, txn, open: RefCell::new(BTreeMap::new()) }
+    }
+
+    fn with<T>(
+        &self,
+        table: Table,
+        action: impl FnOnce(&mut RowsMut<'txn>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut open = self.open.borrow_mut();
+        if let std::collections::btree_map::Entry::Vacant(vacant) = open.entry(table) {
+            let rows = self
+                .txn
+                .open_table(Definition::new(table.0))
+                .map_err(|error| StoreError::database(self.file, error.into()))?;
+            vacant.insert(rows);
+        }
+        action(open.get_mut(&table).expect("the table was just opened"))
+    }
+
+    /// Puts the changes of one accepted closure into the transaction.
+    pub(super) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
+        for ((table, key), change) in changes {
+            self.with(table, |rows| {
+                match change {
+                    Some(value) => {
+                        rows.insert(key.as_slice(), record::seal(table.0, &key, &value).as_slice())
+                    }
+                    None => rows.remove(key.as_slice()),
+                }
+                .map(drop)
+                .map_err(database(self.file))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Base for GroupTables<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(table, |rows| get_from(self.file, table, rows, key))
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        backwards: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.with(table, |rows| walk_over(self.file, table, rows, range, backwards, visit))
+    }
+}
+
+/// One caller's write: it sees its own changes over everything written before it, and nothing of it stays if the
+/// closure refuses.
+pub struct WriteTxn<'a> {
+    base: &'a dyn Base,
+    changes: Changes,
+}
+
+impl<'a> WriteTxn<'a> {
+    pub(super) fn new(base: &'a dyn Base) -> Self {
+        Self { base, changes: Changes::new() }
+    }
+
+    pub(super) fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    /// Writes `value` at `key`.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), Some(value.into()));
+    }
+
+    /// Removes what is at `key`, if anything.
+    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), None);
+    }
+
+    /// Rows of the range with this write's own changes laid over them.
+    fn merged(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        backwards: bool,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut found: Vec<Row> = Vec::new();
+        if limit == 0 || range.is_empty() {
+            return Ok(found);
+        }
+        let own = self.own(table, range, backwards);
+        let mut own = own.iter().peekable();
+        let before = |a: &[u8], b: &[u8]| if backwards { a > b } else { a < b };
+        self.base.walk(table, range, backwards, &mut |key, value| {
+            while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| before(own_key, key)) {
+                if let Some(value) = own_value {
+                    found.push((own_key.to_vec(), value.to_vec()));
+                }
+            }
+            match own.next_if(|(own_key, _)| *own_key == key) {
+                Some((_, Some(value))) => found.push((key.to_vec(), value.to_vec())),
+                Some((_, None)) => {}
+                None => found.push((key.to_vec(), value.to_vec())),
+            }
+            Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        for (key, value) in own {
+            if let Some(value) = value {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn own(&self, table: Table, range: &KeyRange, backwards: bool) -> Vec<(&[u8], Option<&[u8]>)> {
+        let lift = |bound: &Bound<Vec<u8>>, unbounded: Bound<(Table, Vec<u8>)>| match bound {
+            Bound::Included(key) => Bound::Included((table, key.clone())),
+            Bound::Excluded(key) => Bound::Excluded((table, key.clone())),
+            Bound::Unbounded => unbounded,
+        };
+        let start = lift(&range.start, Bound::Included((table, Vec::new())));
+        let end = lift(&range.end, Bound::Unbounded);
+        let mut own: Vec<_> = self
+            .changes
+            .range((start, end))
+            .take_while(|((of, _), _)| *of == table)
+            .map(|((_, key), value)| (key.as_slice(), value.as_deref()))
+            .collect();
+        if backwards {
+            own.reverse();
+        }
+        own
+    }
+}
+
+impl Read for WriteTxn<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.changes.is_empty() {
+            return self.base.get(table, key);
+        }
+        match self.changes.get(&(table, key.to_vec())) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn range(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.merged(table, range, false, limit)
+    }
+
+    fn last(&self, table: Table, range: &KeyRange) -> Result<Option<Row>, StoreError> {
+        Ok(self.merged(table, range, true, 1)?.pop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A base that holds its rows in memory.
+    struct Rows(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Base for Rows {
+        fn get(&self, _: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn walk(
+            &self,
+            _: Table,
+            range: &KeyRange,
+            back: bool,
+            visit: &mut Visit<'_>,
+        ) -> Result<(), StoreError> {
+            let mut rows: Vec<_> = self.0.range::<[u8], _>(range.bounds()).collect();
+            if back {
+                rows.reverse();
+            }
+            for (key, value) in rows {
+                if visit(key, value)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    const T: Table = Table("t");
+
+    fn keys() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop::sample::select(vec![0u8, 1, 254, 255]), 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn the_overlay_reads_like_the_rows_it_will_become(
+            base in prop::collection::btree_map(keys(), keys(), 0..12),
+            changes in prop::collection::vec((keys(), prop::option::of(keys())), 0..12),
+            prefix in keys(),
+            limit in 0usize..6,
+        ) {
+            let rows = Rows(base.clone());
+            let mut txn = WriteTxn::new(&rows);
+            let mut model = base;
+            txn.put(Table("s"), b"before".to_vec(), b"x".to_vec());
+            txn.put(Table("u"), b"after".to_vec(), b"x".to_vec());
+            for (key, change) in changes {
+                if let Some(value) = change {
+                    txn.put(T, key.clone(), value.clone());
+                    model.insert(key, value);
+                } else {
+                    txn.delete(T, key.clone());
+                    model.remove(&key);
+                }
+            }
+            let expected: Vec<Row> = model.iter().filter(|(key, _)| key.starts_with(&prefix))
+                .map(|(key, value)| (key.clone(), value.clone())).collect();
+            let range = KeyRange::prefix(&prefix);
+            prop_assert_eq!(txn.last(T, &range).unwrap(), expected.last().cloned());
+            prop_assert_eq!(txn.range(T, &range, limit).unwrap(), expected.iter().take(limit).cloned().collect::<Vec<_>>());
+            for key in model.keys() {
+                prop_assert_eq!(txn.get(T, key).unwrap(), model.get(key).cloned());
+            }
+        }
+    }
+}
