@@ -1,0 +1,396 @@
+//! A small client that signs every request: the S3 routes and the internal routes of CloudServer take the same signature.
+//!
+//! It never retries and never follows: the core decides what happens next. Payloads are streamed and not hashed
+//! (`UNSIGNED-PAYLOAD`), which both servers accept on every route (wire reference 0.5).
+
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningParams, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::fmt::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Time to open a connection.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Idle connections are given up before common servers give them up.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Keys to sign with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The public part.
+    pub access_key: String,
+    /// The secret part; never printed.
+    pub secret_key: String,
+    /// The token of a temporary session; never printed.
+    pub session_token: Option<String>,
+}
+
+impl Credentials {
+    /// Keys of an account, without a session.
+    pub fn new(access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
+        Self { access_key: access_key.into(), secret_key: secret_key.into(), session_token: None }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}
+
+/// How a request ended without an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// It was never sent: nothing happened at the server.
+    #[error("cannot connect to {endpoint}: {message}")]
+    Connect {
+        /// Host and port.
+        endpoint: String,
+        /// What the system said.
+        message: String,
+    },
+    /// It could not be built: nothing happened at the server.
+    #[error("invalid request to {endpoint}: {message}")]
+    Invalid {
+        /// Host and port.
+        endpoint: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No answer in time: the server may have done it.
+    #[error("no answer from {endpoint} within {} ms", .time_max.as_millis())]
+    TimedOut {
+        /// Host and port.
+        endpoint: String,
+        /// How long was waited.
+        time_max: Duration,
+    },
+    /// The connection broke: the server may have done it.
+    #[error("lost the connection to {endpoint}: {message}")]
+    Broken {
+        /// Host and port.
+        endpoint: String,
+        /// What the system said.
+        message: String,
+    },
+}
+
+impl ClientError {
+    /// True if the server has certainly not done what was asked.
+    pub fn is_definite(&self) -> bool {
+        matches!(self, ClientError::Connect { .. } | ClientError::Invalid { .. })
+    }
+}
+
+/// What is sent along.
+pub struct Body {
+    bytes: u64,
+    stream: UnsyncBoxBody<Bytes, BoxError>,
+}
+
+impl Body {
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self { bytes: 0, stream: Empty::new().map_err(|never| match never {}).boxed_unsync() }
+    }
+
+    /// Bytes that are in memory.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            bytes: bytes.len() as u64,
+            stream: Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+        }
+    }
+
+    /// A stream of exactly `bytes` bytes.
+    pub fn stream<B>(bytes: u64, stream: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self { bytes, stream: stream.map_err(Into::into).boxed_unsync() }
+    }
+}
+
+/// One request. Path and query are plain text; they are encoded here.
+pub struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
+    body: Body,
+    is_signed: bool,
+}
+
+impl Request {
+    /// A request to `path`, which starts with a slash and is not encoded.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Body::empty(),
+            is_signed: true,
+        }
+    }
+
+    /// Adds a query parameter; an empty value is written as `name=`.
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.query.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Leaves the signature out.
+    pub fn unsigned(mut self) -> Self {
+        self.is_signed = false;
+        self
+    }
+}
+
+/// A client of one server.
+#[derive(Clone, Debug)]
+pub struct SignedClient {
+    endpoint: String,
+    credentials: Credentials,
+    region: String,
+    http: Client<HttpConnector, UnsyncBoxBody<Bytes, BoxError>>,
+}
+
+impl SignedClient {
+    /// A client of the server at `endpoint` (`host:port`, plain HTTP).
+    pub fn new(endpoint: impl Into<String>, credentials: Credentials, region: impl Into<String>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .build(connector);
+        Self { endpoint: endpoint.into(), credentials, region: region.into(), http }
+    }
+
+    /// Host and port of the server.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The same connections with other keys.
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self { credentials, ..self.clone() }
+    }
+
+    /// Sends a request and waits at most `time_max` for the head of the answer; its body streams.
+    ///
+    /// # Errors
+    /// [`ClientError`]; an HTTP status is never an error here.
+    pub async fn send(
+        &self,
+        request: Request,
+        time_max: Duration,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let request = self.build(request)?;
+        let endpoint = || self.endpoint.clone();
+        match tokio::time::timeout(time_max, self.http.request(request)).await {
+            Err(_) => Err(ClientError::TimedOut { endpoint: endpoint(), time_max }),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => {
+                Err(ClientError::Connect { endpoint: endpoint(), message: chain(&error) })
+            }
+            Ok(Err(error)) => Err(ClientError::Broken { endpoint: endpoint(), message: chain(&error) }),
+        }
+    }
+
+    /// Sends a request and collects an answer of at most `bytes_max` bytes within `time_max`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Broken`] also if the answer is larger.
+    pub async fn fetch(
+        &self,
+        request: Request,
+        time_max: Duration,
+        bytes_max: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let exchange = async {
+            let (head, body) = self.send(request, time_max).await?.into_parts();
+            let body = Limited::new(body, bytes_max)
+                .collect()
+                .await
+                .map_err(|error| ClientError::Broken {
+                    endpoint: self.endpoint.clone(),
+                    message: error.to_string(),
+                })?
+                .to_bytes();
+            Ok(Response::from_parts(head, body))
+        };
+        tokio::time::timeout(time_max, exchange)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::TimedOut { endpoint: self.endpoint.clone(), time_max }))
+    }
+
+    fn invalid(&self, error: impl fmt::Display) -> ClientError {
+        ClientError::Invalid { endpoint: self.endpoint.clone(), message: error.to_string() }
+    }
+
+    fn build(&self, request: Request) -> Result<http::Request<UnsyncBoxBody<Bytes, BoxError>>, ClientError> {
+        let mut target = format!("http://{}{}", self.endpoint, percent_encode(&request.path, true));
+        for (number, (name, value)) in request.query.iter().enumerate() {
+            let sign = if number == 0 { '?' } else { '&' };
+            write!(target, "{sign}{}={}", percent_encode(name, false), percent_encode(value, false))
+                .expect("writing to a string cannot fail");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(&self.endpoint).map_err(|error| self.invalid(error))?);
+        let has_length = request.body.bytes > 0 || matches!(request.method, Method::PUT | Method::POST);
+        if has_length {
+            headers.insert(CONTENT_LENGTH, request.body.bytes.into());
+        }
+        for (name, value) in &request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| self.invalid(error))?;
+            // Values beyond ASCII go out as UTF-8, as S3 clients send user metadata.
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| self.invalid(error))?;
+            headers.append(name, value);
+        }
+        let mut built = http::Request::new(request.body.stream);
+        *built.method_mut() = request.method;
+        *built.uri_mut() = target.parse::<Uri>().map_err(|error| self.invalid(error))?;
+        *built.headers_mut() = headers;
+        if request.is_signed {
+            self.sign(&mut built)?;
+        }
+        Ok(built)
+    }
+
+    fn sign<B>(&self, request: &mut http::Request<B>) -> Result<(), ClientError> {
+        let mut settings = SigningSettings::default();
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        let identity = aws_credential_types::Credentials::new(
+            self.credentials.access_key.clone(),
+            self.credentials.secret_key.clone(),
+            self.credentials.session_token.clone(),
+            None,
+            "backbeat",
+        )
+        .into();
+        let params: SigningParams<'_> = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("s3")
+            .time(SystemTime::now())
+            .settings(settings)
+            .build()
+            .map_err(|error| self.invalid(error))?
+            .into();
+        let headers: Vec<(String, String)> = request
+            .headers()
+            .iter()
+            // What is beyond ASCII cannot be signed in the same way by all servers: it travels unsigned.
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+            .filter(|(name, _)| name == "host" || name == "content-md5" || name.starts_with("x-"))
+            .collect();
+        let target = request.uri().to_string();
+        let signable = SignableRequest::new(
+            request.method().as_str(),
+            target,
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+            SignableBody::UnsignedPayload,
+        )
+        .map_err(|error| self.invalid(error))?;
+        let (instructions, _signature) =
+            sign(signable, &params).map_err(|error| self.invalid(error))?.into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
+    }
+}
+
+/// The error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        write!(text, ": {error}").expect("writing to a string cannot fail");
+        source = error.source();
+    }
+    text
+}
+
+/// Percent-encodes everything but letters, digits and `-._~`, and slashes if `keeps_slashes`, as Signature Version 4
+/// wants it.
+pub fn percent_encode(text: &str, keeps_slashes: bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            b'/' if keeps_slashes => encoded.push('/'),
+            _ => write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail"),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> SignedClient {
+        SignedClient::new("127.0.0.1:1", Credentials::new("key", "secret"), "us-east-1")
+    }
+
+    #[test]
+    fn names_are_encoded_once() {
+        assert_eq!(percent_encode("/bucket/a b+é%", true), "/bucket/a%20b%2B%C3%A9%25");
+        assert_eq!(percent_encode("a/b", false), "a%2Fb");
+    }
+
+    #[test]
+    fn a_request_carries_its_signature_and_length() {
+        let request = Request::new(Method::PUT, "/b/a b").query("v2", "").header("x-scal-thing", "1");
+        let built = client().build(request.body(Body::full("hello"))).unwrap();
+        assert_eq!(built.uri(), "http://127.0.0.1:1/b/a%20b?v2=");
+        assert_eq!(built.headers()["content-length"], "5");
+        assert_eq!(built.headers()["x-amz-content-sha256"], "UNSIGNED-PAYLOAD");
+        let authorization = built.headers()["authorization"].to_str().unwrap();
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=key/"), "{authorization}");
+        assert!(authorization.contains("x-scal-thing"), "{authorization}");
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert!(!format!("{:?}", client()).contains("secret\""));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_definite() {
+        let error = client().send(Request::new(Method::GET, "/"), Duration::from_secs(5)).await.unwrap_err();
+        assert!(error.is_definite(), "{error}");
+    }
+}
