@@ -34,13 +34,17 @@ impl Default for BreakerPolicy {
     }
 }
 
+/// Names one probe, once: the late answer to a probe that was given up says nothing about the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProbeId(u64);
+
 /// Whether the target may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
     /// Yes.
     Go,
     /// Yes, and the answer decides. Nobody else gets a permit until this one is reported back.
-    Probe,
+    Probe(ProbeId),
     /// No. Ask for a permit again at this time.
     Wait(Instant),
 }
@@ -66,8 +70,8 @@ pub enum BreakerState {
         successes: u32,
         /// How many times in a row it opened before.
         openings: u32,
-        /// When the probe that is out counts as failed, if one is out.
-        probe_deadline: Option<Instant>,
+        /// The probe that is out, if one is, and when it counts as failed.
+        probe: Option<(ProbeId, Instant)>,
     },
 }
 
@@ -86,12 +90,13 @@ pub struct Breaker {
     policy: BreakerPolicy,
     state: BreakerState,
     forced: Option<Forced>,
+    probes: u64,
 }
 
 impl Breaker {
     /// A closed breaker. Counts of 0 in the policy mean 1.
     pub const fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: BreakerState::Closed { failures: 0 }, forced: None }
+        Self { policy, state: BreakerState::Closed { failures: 0 }, forced: None, probes: 0 }
     }
 
     /// Whether the target may be asked now. Every [`Permit::Go`] and [`Permit::Probe`] is reported back by
@@ -107,11 +112,13 @@ impl Breaker {
         match self.state {
             BreakerState::Closed { .. } => Permit::Go,
             BreakerState::Open { until, .. } => Permit::Wait(until),
-            BreakerState::HalfOpen { probe_deadline: Some(deadline), .. } => Permit::Wait(deadline),
-            BreakerState::HalfOpen { successes, openings, probe_deadline: None } => {
-                let probe_deadline = Some(now + self.policy.probe_timeout);
-                self.state = BreakerState::HalfOpen { successes, openings, probe_deadline };
-                Permit::Probe
+            BreakerState::HalfOpen { probe: Some((_, deadline)), .. } => Permit::Wait(deadline),
+            BreakerState::HalfOpen { successes, openings, probe: None } => {
+                self.probes += 1;
+                let id = ProbeId(self.probes);
+                let probe = Some((id, now + self.policy.probe_timeout));
+                self.state = BreakerState::HalfOpen { successes, openings, probe };
+                Permit::Probe(id)
             }
         }
     }
@@ -121,12 +128,14 @@ impl Breaker {
         self.advance(now);
         match (self.state, permit) {
             (BreakerState::Closed { .. }, _) => self.state = BreakerState::Closed { failures: 0 },
-            (BreakerState::HalfOpen { successes, openings, probe_deadline: Some(_) }, Permit::Probe) => {
+            (BreakerState::HalfOpen { successes, openings, probe: Some((out, _)) }, Permit::Probe(id))
+                if id == out =>
+            {
                 let successes = successes + 1;
                 self.state = if successes >= self.policy.successes_to_close {
                     BreakerState::Closed { failures: 0 }
                 } else {
-                    BreakerState::HalfOpen { successes, openings, probe_deadline: None }
+                    BreakerState::HalfOpen { successes, openings, probe: None }
                 };
             }
             // A straggler from before it opened, or a probe given up: the next probe decides.
@@ -148,7 +157,9 @@ impl Breaker {
                     self.state = BreakerState::Closed { failures };
                 }
             }
-            (BreakerState::HalfOpen { openings, probe_deadline: Some(_), .. }, Permit::Probe) => {
+            (BreakerState::HalfOpen { openings, probe: Some((out, _)), .. }, Permit::Probe(id))
+                if id == out =>
+            {
                 self.open(now, openings.saturating_add(1));
             }
             (BreakerState::Open { .. } | BreakerState::HalfOpen { .. }, _) => {}
@@ -157,8 +168,10 @@ impl Breaker {
 
     /// A request that `permit` allowed was never made, or ended in a way that says nothing about the target.
     pub fn withdrawn(&mut self, permit: Permit) {
-        if let (BreakerState::HalfOpen { successes, openings, .. }, Permit::Probe) = (self.state, permit) {
-            self.state = BreakerState::HalfOpen { successes, openings, probe_deadline: None };
+        if let BreakerState::HalfOpen { successes, openings, probe: Some((out, _)) } = self.state
+            && permit == Permit::Probe(out)
+        {
+            self.state = BreakerState::HalfOpen { successes, openings, probe: None };
         }
     }
 
@@ -192,9 +205,9 @@ impl Breaker {
     fn advance(&mut self, now: Instant) {
         match self.state {
             BreakerState::Open { until, openings } if now >= until => {
-                self.state = BreakerState::HalfOpen { successes: 0, openings, probe_deadline: None };
+                self.state = BreakerState::HalfOpen { successes: 0, openings, probe: None };
             }
-            BreakerState::HalfOpen { openings, probe_deadline: Some(deadline), .. } if now >= deadline => {
+            BreakerState::HalfOpen { openings, probe: Some((_, deadline)), .. } if now >= deadline => {
                 self.open(now, openings.saturating_add(1));
             }
             BreakerState::Closed { .. } | BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => {}
@@ -206,5 +219,212 @@ impl Breaker {
         let delay = self.policy.reopen_delay_min.saturating_mul(1 << doublings);
         let until = now + delay.min(self.policy.reopen_delay_max);
         self.state = BreakerState::Open { until, openings };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        failures_to_open: 3,
+        successes_to_close: 2,
+        reopen_delay_min: Span::from_secs(1),
+        reopen_delay_max: Span::from_secs(5),
+        probe_timeout: Span::from_secs(10),
+    };
+
+    fn secs(secs: u64) -> Instant {
+        Instant::START + Span::from_secs(secs)
+    }
+
+    fn probe(breaker: &mut Breaker, now: Instant) -> Permit {
+        let permit = breaker.allow(now);
+        assert!(matches!(permit, Permit::Probe(_)), "{permit:?}");
+        permit
+    }
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::new(POLICY);
+        for _ in 0..3 {
+            let permit = breaker.allow(secs(0));
+            assert_eq!(permit, Permit::Go);
+            breaker.failed(permit, secs(0));
+        }
+        breaker
+    }
+
+    #[test]
+    fn opens_after_failures_in_a_row_only() {
+        let mut breaker = Breaker::new(POLICY);
+        for _ in 0..2 {
+            breaker.failed(Permit::Go, secs(0));
+            breaker.failed(Permit::Go, secs(0));
+            breaker.succeeded(Permit::Go, secs(0));
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed { failures: 0 });
+        assert_eq!(opened().allow(secs(0)), Permit::Wait(secs(1)));
+    }
+
+    #[test]
+    fn probes_one_at_a_time_and_closes_after_enough_of_them() {
+        let mut breaker = opened();
+        let first = probe(&mut breaker, secs(1));
+        assert_eq!(breaker.allow(secs(1)), Permit::Wait(secs(11)));
+        breaker.succeeded(first, secs(2));
+        assert!(!breaker.is_closed());
+        let second = probe(&mut breaker, secs(2));
+        breaker.succeeded(second, secs(2));
+        assert!(breaker.is_closed());
+        assert_eq!(breaker.allow(secs(2)), Permit::Go);
+    }
+
+    #[test]
+    fn a_failed_probe_opens_for_twice_as_long_up_to_the_limit() {
+        let mut breaker = opened();
+        let mut now = secs(1);
+        let mut delays = Vec::new();
+        for _ in 0..4 {
+            let permit = probe(&mut breaker, now);
+            breaker.failed(permit, now);
+            let Permit::Wait(until) = breaker.allow(now) else { panic!("it is open") };
+            delays.push(until.since(now));
+            now = until;
+        }
+        assert_eq!(delays, [2, 4, 5, 5].map(Span::from_secs));
+    }
+
+    #[test]
+    fn a_probe_that_is_never_heard_of_has_failed() {
+        let mut breaker = opened();
+        let lost = probe(&mut breaker, secs(1));
+        assert_eq!(breaker.allow(secs(11)), Permit::Wait(secs(13)));
+        breaker.succeeded(lost, secs(12));
+        assert_eq!(breaker.state(), BreakerState::Open { until: secs(13), openings: 2 });
+    }
+
+    #[test]
+    fn the_late_end_of_a_lost_probe_says_nothing_about_the_next_one() {
+        let mut breaker = opened();
+        let lost = probe(&mut breaker, secs(1));
+        breaker.allow(secs(11));
+        probe(&mut breaker, secs(13));
+        let probing = breaker.state();
+        breaker.withdrawn(lost);
+        breaker.failed(lost, secs(14));
+        breaker.succeeded(lost, secs(14));
+        assert_eq!(breaker.state(), probing);
+    }
+
+    #[test]
+    fn stragglers_from_before_it_opened_decide_nothing() {
+        let mut breaker = opened();
+        breaker.succeeded(Permit::Go, secs(0));
+        assert_eq!(breaker.allow(secs(0)), Permit::Wait(secs(1)));
+        probe(&mut breaker, secs(1));
+        let probing = breaker.state();
+        breaker.failed(Permit::Go, secs(1));
+        breaker.succeeded(Permit::Go, secs(1));
+        assert_eq!(breaker.state(), probing);
+    }
+
+    #[test]
+    fn a_withdrawn_probe_makes_room_for_another() {
+        let mut breaker = opened();
+        let permit = probe(&mut breaker, secs(1));
+        breaker.withdrawn(permit);
+        probe(&mut breaker, secs(1));
+    }
+
+    #[test]
+    fn a_person_overrules_it_both_ways() {
+        let mut breaker = opened();
+        breaker.force(Some(Forced::Closed));
+        for _ in 0..10 {
+            assert_eq!(breaker.allow(secs(0)), Permit::Go);
+            breaker.failed(Permit::Go, secs(0));
+        }
+        breaker.force(None);
+        assert_eq!(breaker.allow(secs(0)), Permit::Go);
+        breaker.force(Some(Forced::Open));
+        assert_eq!(breaker.allow(secs(0)), Permit::Wait(secs(5)));
+        assert!(!breaker.is_closed());
+        breaker.force(None);
+        assert_eq!(breaker.allow(secs(0)), Permit::Go);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Advance(u64),
+        Allow,
+        /// The request that is out at this index ends: well, badly, or not at all.
+        End(usize, u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            2 => (0u64..4).prop_map(Op::Advance),
+            3 => Just(Op::Allow),
+            3 => (0usize..8, 0u8..6).prop_map(|(nth, how)| Op::End(nth, how)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn never_floods_a_target_that_is_down_and_never_forgets_one(ops in prop::collection::vec(op(), 0..200)) {
+            let mut breaker = Breaker::new(POLICY);
+            let mut now = 0;
+            let mut out: Vec<(Permit, u64)> = Vec::new();
+            for op in ops {
+                match op {
+                    Op::Advance(by) => now += by,
+                    Op::Allow => {
+                        let closed = breaker.is_closed();
+                        match breaker.allow(secs(now)) {
+                            Permit::Go => {
+                                prop_assert!(closed);
+                                out.push((Permit::Go, now));
+                            }
+                            permit @ Permit::Probe(_) => {
+                                prop_assert!(!closed);
+                                // Every other probe that is out was given up by its deadline.
+                                let others = out.iter().filter(|(permit, _)| matches!(permit, Permit::Probe(_)));
+                                for (_, since) in others {
+                                    prop_assert!(now >= since + 10);
+                                }
+                                out.push((permit, now));
+                            }
+                            Permit::Wait(until) => {
+                                prop_assert!(!closed);
+                                prop_assert!(until > secs(now), "waiting for the past");
+                                prop_assert!(until <= secs(now + 10), "waiting for too long");
+                            }
+                        }
+                    }
+                    Op::End(nth, how) if !out.is_empty() => {
+                        let (permit, _) = out.swap_remove(nth % out.len());
+                        let before = breaker.clone();
+                        match how {
+                            0..=2 => breaker.failed(permit, secs(now)),
+                            3 | 4 => breaker.succeeded(permit, secs(now)),
+                            _ => breaker.withdrawn(permit),
+                        }
+                        if !before.is_closed() && breaker.is_closed() {
+                            prop_assert!(matches!(permit, Permit::Probe(_)), "only a probe closes");
+                        }
+                    }
+                    Op::End(..) => {}
+                }
+            }
+            // A target that answers from now on is asked freely after a bounded time.
+            for _ in 0..6 {
+                match breaker.allow(secs(now)) {
+                    Permit::Wait(until) => now = until.since(Instant::START).as_millis().div_ceil(1_000),
+                    permit @ (Permit::Go | Permit::Probe(_)) => breaker.succeeded(permit, secs(now)),
+                }
+            }
+            prop_assert_eq!(breaker.allow(secs(now)), Permit::Go);
+        }
     }
 }

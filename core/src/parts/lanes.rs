@@ -310,3 +310,303 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Span;
+    use proptest::prelude::*;
+
+    fn at(secs: u64) -> Instant {
+        Instant::START + Span::from_secs(secs)
+    }
+
+    fn filled(items: &[(char, u32)]) -> Lanes<char, u32> {
+        let mut lanes = Lanes::new();
+        for &(key, work) in items {
+            lanes.push(key, work);
+        }
+        lanes
+    }
+
+    #[test]
+    fn one_at_a_time_for_each_key_and_all_keys_at_once() {
+        let mut lanes = filled(&[('a', 1), ('a', 2), ('b', 3)]);
+        assert_eq!(lanes.start_next(), Some(('a', 1)));
+        assert_eq!(lanes.start_next(), Some(('b', 3)));
+        assert_eq!(lanes.start_next(), None);
+        assert_eq!((lanes.waiting_len(), lanes.running_len(), lanes.len(&'a')), (1, 2, 2));
+        assert_eq!(lanes.finish(&'a'), 1);
+        assert_eq!(lanes.start_next(), Some(('a', 2)));
+    }
+
+    #[test]
+    fn keys_take_turns_in_the_order_in_which_they_became_ready() {
+        let mut lanes = filled(&[('c', 1), ('c', 2), ('a', 3), ('b', 4)]);
+        assert_eq!(lanes.start_next(), Some(('c', 1)));
+        lanes.finish(&'c');
+        let order: Vec<_> = std::iter::from_fn(|| lanes.start_next()).collect();
+        assert_eq!(order, [('a', 3), ('b', 4), ('c', 2)]);
+    }
+
+    #[test]
+    fn a_lane_is_gone_when_it_is_empty() {
+        let mut lanes = filled(&[('a', 1)]);
+        lanes.start_next();
+        assert!(!lanes.is_empty());
+        lanes.finish(&'a');
+        assert!(lanes.is_empty());
+        assert_eq!(lanes.keys().count(), 0);
+    }
+
+    #[test]
+    fn nothing_overtakes_what_waits_for_a_backoff() {
+        let mut lanes = filled(&[('a', 1), ('a', 2)]);
+        lanes.start_next();
+        lanes.release_to_front(&'a', at(10));
+        assert_eq!((lanes.next_wake(), lanes.delayed_until(&'a')), (Some(at(10)), Some(at(10))));
+        assert_eq!(lanes.start_next(), None);
+        lanes.push('a', 3);
+        lanes.wake(at(9));
+        assert_eq!(lanes.start_next(), None);
+        lanes.wake(at(10));
+        assert_eq!(lanes.next_wake(), None);
+        assert_eq!(lanes.start_next(), Some(('a', 1)));
+        assert_eq!(lanes.waiting(&'a').copied().collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn a_delay_can_be_ended_before_its_time() {
+        let mut lanes = filled(&[('a', 1)]);
+        lanes.start_next();
+        lanes.release_to_front(&'a', at(10));
+        assert!(lanes.wake_key(&'a'));
+        assert!(!lanes.wake_key(&'a'));
+        assert_eq!(lanes.start_next(), Some(('a', 1)));
+    }
+
+    #[test]
+    fn every_block_has_to_be_undone() {
+        let mut lanes = filled(&[('a', 1)]);
+        lanes.block('a');
+        lanes.block('a');
+        lanes.unblock(&'a');
+        assert_eq!(lanes.start_next(), None);
+        lanes.unblock(&'a');
+        assert_eq!(lanes.start_next(), Some(('a', 1)));
+    }
+
+    #[test]
+    fn a_block_outlives_the_work_and_holds_back_what_comes_later() {
+        let mut lanes = filled(&[('a', 1)]);
+        lanes.start_next();
+        lanes.block('a');
+        assert_eq!(lanes.finish(&'a'), 1);
+        assert_eq!(lanes.blocks(&'a'), 1);
+        lanes.push('a', 2);
+        assert_eq!(lanes.start_next(), None);
+        lanes.unblock(&'a');
+        assert_eq!(lanes.start_next(), Some(('a', 2)));
+        lanes.finish(&'a');
+        lanes.block('b');
+        lanes.unblock(&'b');
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "unblocked more often than blocked")]
+    fn undoing_a_block_twice_is_a_broken_invariant() {
+        filled(&[('a', 1)]).unblock(&'a');
+    }
+
+    #[test]
+    fn a_delay_goes_with_the_head_it_was_for() {
+        let mut lanes = filled(&[('a', 1), ('a', 2)]);
+        lanes.start_next();
+        lanes.release_to_front(&'a', at(10));
+        assert_eq!(lanes.remove_waiting(|_, &work| work == 1), [('a', 1)]);
+        assert_eq!(lanes.next_wake(), None);
+        assert_eq!(lanes.start_next(), Some(('a', 2)));
+    }
+
+    #[test]
+    fn waiting_and_running_work_can_be_changed_in_place() {
+        let mut lanes = filled(&[('a', 1), ('a', 2), ('a', 3)]);
+        lanes.start_next();
+        lanes.waiting_mut(&'a').for_each(|work| *work *= 10);
+        if let Some(work) = lanes.running_mut(&'a') {
+            *work = 7;
+        }
+        assert_eq!(lanes.iter_running().collect::<Vec<_>>(), [(&'a', &7)]);
+        assert_eq!(lanes.iter_waiting().collect::<Vec<_>>(), [(&'a', &20), (&'a', &30)]);
+        assert_eq!(lanes.waiting_mut(&'b').count(), 0);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(u8),
+        Start,
+        Finish(u8),
+        Release(u8, u64),
+        Block(u8),
+        Unblock(u8),
+        Remove(u32),
+        Advance(u64),
+        WakeKey(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let key = || 0u8..5;
+        prop_oneof![
+            6 => key().prop_map(Op::Push),
+            5 => Just(Op::Start),
+            3 => key().prop_map(Op::Finish),
+            2 => (key(), 0u64..6).prop_map(|(key, delay)| Op::Release(key, delay)),
+            1 => key().prop_map(Op::Block),
+            1 => key().prop_map(Op::Unblock),
+            1 => (1u32..6).prop_map(Op::Remove),
+            2 => (0u64..4).prop_map(Op::Advance),
+            1 => key().prop_map(Op::WakeKey),
+        ]
+    }
+
+    #[derive(Clone, Debug, Default)]
+    struct NaiveLane {
+        running: Option<u32>,
+        waiting: Vec<u32>,
+        blocks: u32,
+        delay: Option<u64>,
+    }
+
+    /// Every key has a lane always, and the ready list is searched from end to end.
+    #[derive(Default)]
+    struct Naive {
+        lanes: [NaiveLane; 5],
+        ready: Vec<u8>,
+    }
+
+    impl Naive {
+        fn lane(&mut self, key: u8) -> &mut NaiveLane {
+            &mut self.lanes[usize::from(key)]
+        }
+
+        fn refresh(&mut self) {
+            for (key, lane) in (0..).zip(&self.lanes) {
+                let ready = lane.running.is_none()
+                    && !lane.waiting.is_empty()
+                    && lane.blocks == 0
+                    && lane.delay.is_none();
+                if !ready {
+                    self.ready.retain(|&other| other != key);
+                } else if !self.ready.contains(&key) {
+                    self.ready.push(key);
+                }
+            }
+        }
+
+        fn wake(&mut self, now: u64) {
+            let mut due: Vec<(u64, u8)> =
+                (0..).zip(&self.lanes).filter_map(|(key, lane)| Some((lane.delay?, key))).collect();
+            due.sort_unstable();
+            for (_, key) in due.into_iter().filter(|&(when, _)| when <= now) {
+                self.lane(key).delay = None;
+                self.refresh();
+            }
+        }
+
+        fn remove(&mut self, every: u32) -> Vec<(u8, u32)> {
+            let mut removed = Vec::new();
+            for (key, lane) in (0..).zip(&mut self.lanes) {
+                let head = lane.waiting.first().copied();
+                removed
+                    .extend(lane.waiting.extract_if(.., |work| *work % every == 0).map(|work| (key, work)));
+                if head.is_some_and(|work| work % every == 0) {
+                    lane.delay = None;
+                }
+            }
+            removed
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_lanes_searched_from_end_to_end(ops in prop::collection::vec(op(), 0..200)) {
+            let mut lanes: Lanes<u8, u32> = Lanes::new();
+            let mut naive = Naive::default();
+            let mut now = 0;
+            let mut work = 0;
+            let mut last_started = [0u32; 5];
+            for op in ops {
+                match op {
+                    Op::Push(key) => {
+                        work += 1;
+                        lanes.push(key, work);
+                        naive.lane(key).waiting.push(work);
+                    }
+                    Op::Start => {
+                        let expected = naive.ready.first().copied().map(|key| {
+                            let lane = naive.lane(key);
+                            let work = lane.waiting.remove(0);
+                            lane.running = Some(work);
+                            (key, work)
+                        });
+                        prop_assert_eq!(lanes.start_next(), expected);
+                        if let Some((key, work)) = expected {
+                            // First in, first out: work is numbered as pushed, and only a release repeats a number.
+                            prop_assert!(work >= last_started[usize::from(key)]);
+                            last_started[usize::from(key)] = work;
+                        }
+                    }
+                    Op::Finish(key) => {
+                        if let Some(work) = naive.lane(key).running.take() {
+                            prop_assert_eq!(lanes.finish(&key), work);
+                        }
+                    }
+                    Op::Release(key, delay) => {
+                        if let Some(work) = naive.lane(key).running.take() {
+                            naive.lane(key).waiting.insert(0, work);
+                            naive.lane(key).delay = Some(now + delay);
+                            lanes.release_to_front(&key, at(now + delay));
+                        }
+                    }
+                    Op::Block(key) => {
+                        lanes.block(key);
+                        naive.lane(key).blocks += 1;
+                    }
+                    Op::Unblock(key) => {
+                        if naive.lane(key).blocks > 0 {
+                            lanes.unblock(&key);
+                            naive.lane(key).blocks -= 1;
+                        }
+                    }
+                    Op::Remove(every) => {
+                        let removed = lanes.remove_waiting(|_, work| work % every == 0);
+                        prop_assert_eq!(removed, naive.remove(every));
+                    }
+                    Op::Advance(by) => {
+                        now += by;
+                        lanes.wake(at(now));
+                        naive.wake(now);
+                    }
+                    Op::WakeKey(key) => {
+                        let delayed = naive.lane(key).delay.take().is_some();
+                        prop_assert_eq!(lanes.wake_key(&key), delayed);
+                    }
+                }
+                naive.refresh();
+                prop_assert_eq!(lanes.ready_len(), naive.ready.len());
+                prop_assert!(lanes.ready.values().eq(&naive.ready));
+                prop_assert_eq!(lanes.next_wake(), naive.lanes.iter().filter_map(|lane| lane.delay).min().map(at));
+                prop_assert_eq!(lanes.waiting_len(), naive.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>());
+                prop_assert_eq!(lanes.running_len(), naive.lanes.iter().filter(|lane| lane.running.is_some()).count());
+                for (key, lane) in (0u8..).zip(&naive.lanes) {
+                    let len = lane.waiting.len() + usize::from(lane.running.is_some());
+                    prop_assert_eq!(lanes.len(&key), len);
+                    prop_assert_eq!(lanes.running(&key), lane.running.as_ref());
+                    prop_assert!(lanes.waiting(&key).eq(&lane.waiting));
+                    prop_assert_eq!(lanes.keys().any(|other| *other == key), len > 0 || lane.blocks > 0);
+                }
+            }
+        }
+    }
+}

@@ -10,3 +10,13 @@ pub mod retry;
 pub mod schedule;
 pub mod timers;
 pub mod window;
+
+pub use breaker::{Breaker, BreakerPolicy, BreakerState, Forced, Permit};
+pub use budget::Budget;
+pub use lanes::Lanes;
+pub use ledger::{Ledger, Position};
+pub use probe_breaker::{ProbeBreaker, ProbeBreakerPolicy, ProbeBreakerState};
+pub use retry::{Retry, RetryDecision, RetryPolicy};
+pub use schedule::{Schedule, ScheduleError};
+pub use timers::Timers;
+pub use window::Window;

@@ -73,10 +73,10 @@ impl RetryPolicy {
     /// but where it can no longer matter.
     fn base(&self, retry: u32) -> u64 {
         let enough = self.delay_max.as_micros().saturating_mul(1_000);
-        let mut base = self.delay_min.as_micros();
+        let mut base = self.delay_min.as_micros().min(BASE_MAX);
         for _ in 0..retry {
             let grown = u128::from(base) * u128::from(self.factor_permille) / 1_000;
-            let grown = u64::try_from(grown).unwrap_or(u64::MAX);
+            let grown = u64::try_from(grown).unwrap_or(u64::MAX).min(BASE_MAX);
             if grown == base {
                 break;
             }
@@ -155,10 +155,183 @@ impl Retry {
     }
 }
 
+/// Delays beyond this many microseconds are all the same: it is 146,000 years, and leaves room for arithmetic.
+const BASE_MAX: u64 = 1 << 62;
+
 /// One step of splitmix64: a well-mixed number for every input.
 const fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plain(retries_max: Option<u32>, timeout: Span) -> RetryPolicy {
+        RetryPolicy { retries_max, timeout, jitter_permille: 0, ..RetryPolicy::CLASS_DEFAULT }
+    }
+
+    fn granted(policy: &RetryPolicy, attempt_takes: Span) -> Vec<Span> {
+        let mut retry = Retry::new(Instant::START);
+        let mut now = Instant::START;
+        let mut delays = Vec::new();
+        while delays.len() < 100 {
+            now += attempt_takes;
+            let RetryDecision::Retry { at } = retry.next(policy, now, 7) else { break };
+            delays.push(at.since(now));
+            now = at;
+        }
+        delays
+    }
+
+    #[test]
+    fn delays_grow_by_the_factor_from_the_shortest_to_the_longest() {
+        let policy = RetryPolicy { retries_max: Some(16), ..plain(None, RetryPolicy::NO_TIMEOUT) };
+        let delays = granted(&policy, Span::ZERO);
+        assert_eq!(delays.len(), 16);
+        assert_eq!(
+            delays[..4],
+            [1_000_000, 1_500_000, 2_250_000, 3_375_000].map(Span::from_micros),
+            "the first retry waits for the shortest delay"
+        );
+        assert_eq!(delays[15], Span::from_secs(300));
+    }
+
+    #[test]
+    fn gives_up_after_the_retries_granted() {
+        assert_eq!(granted(&plain(Some(3), RetryPolicy::NO_TIMEOUT), Span::from_secs(1)).len(), 3);
+        assert_eq!(granted(&plain(Some(0), RetryPolicy::NO_TIMEOUT), Span::from_secs(1)).len(), 0);
+    }
+
+    #[test]
+    fn the_timeout_strikes_only_after_one_retry() {
+        let slow = granted(&plain(Some(5), Span::from_secs(300)), Span::from_secs(1_000));
+        assert_eq!(slow.len(), 1);
+        let quick = granted(&plain(None, Span::from_secs(300)), Span::ZERO);
+        let waited: u64 = quick.iter().map(|delay| delay.as_micros()).sum();
+        assert!(waited >= 300_000_000, "it goes on until the time is over: {waited}");
+        let last = quick.last().expect("there were retries").as_micros();
+        assert!(waited - last < 300_000_000, "and not longer: {waited}");
+    }
+
+    #[test]
+    fn the_longer_of_our_delay_and_the_hint_is_taken() {
+        let policy = plain(None, RetryPolicy::NO_TIMEOUT);
+        let mut retry = Retry::new(Instant::START);
+        let mut after = |secs| match retry.next_after(&policy, Instant::START, 0, Some(Span::from_secs(secs)))
+        {
+            RetryDecision::Retry { at } => at.since(Instant::START),
+            RetryDecision::GiveUp => panic!("there is no limit"),
+        };
+        assert_eq!(after(0), Span::from_secs(1));
+        assert_eq!(after(20), Span::from_secs(20));
+        assert_eq!(after(1_000), Span::from_secs(1_000), "also beyond our longest delay");
+    }
+
+    #[test]
+    fn upstream_defaults_are_what_the_reference_says() {
+        let micros = |policy: RetryPolicy| {
+            let RetryPolicy { retries_max, timeout, delay_min, delay_max, factor_permille, jitter_permille } =
+                policy;
+            let millis = [timeout, delay_min, delay_max].map(Span::as_millis);
+            (retries_max, millis, factor_permille, jitter_permille)
+        };
+        assert_eq!(micros(RetryPolicy::CLASS_DEFAULT), (None, [300_000, 1_000, 300_000], 1_500, 100));
+        assert_eq!(micros(RetryPolicy::CONFIG_DEFAULT), (Some(5), [300_000, 1_000, 300_000], 1_500, 100));
+        assert_eq!(micros(RetryPolicy::CONFIG_WITHOUT_BACKOFF), (Some(5), [300_000, 100, 10_000], 2_000, 0));
+        assert_eq!(micros(RetryPolicy::CLOUD_SAMPLE), (Some(5), [900_000, 60_000, 900_000], 1_500, 100));
+    }
+
+    #[test]
+    fn seeds_spread_the_delays_over_the_whole_range() {
+        let policy = RetryPolicy { jitter_permille: 100, ..RetryPolicy::CLASS_DEFAULT };
+        let delays: Vec<u64> = (0..1_000).map(|seed| policy.delay(0, seed).as_micros()).collect();
+        let (min, max) = (delays.iter().min().copied(), delays.iter().max().copied());
+        assert!(min.is_some_and(|min| (900_000..905_000).contains(&min)), "{min:?}");
+        assert!(max.is_some_and(|max| (1_095_000..=1_100_000).contains(&max)), "{max:?}");
+        let mean = delays.iter().sum::<u64>() / 1_000;
+        assert!((990_000..1_010_000).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn no_policy_overflows() {
+        let most = Span::from_micros(u64::MAX);
+        for factor_permille in [0, 1, 999, 1_000, 1_001, u32::MAX] {
+            let policy = RetryPolicy {
+                retries_max: None,
+                timeout: most,
+                delay_min: most,
+                delay_max: most,
+                factor_permille,
+                jitter_permille: u32::MAX,
+            };
+            for retry in [0, 1, 2, 70, u32::MAX] {
+                assert!(policy.delay(retry, u64::MAX) <= most);
+            }
+        }
+    }
+
+    proptest! {
+        /// Exact powers in wide integers, and the range that the jitter may reach.
+        #[test]
+        fn delays_are_within_the_jitter_of_the_exact_power(
+            min in 1_000u64..100_000_000,
+            max in 1_000u64..1_000_000_000,
+            factor in 1_000u32..4_000,
+            jitter in 0u32..=1_000,
+            retry in 0u32..8,
+            seed in any::<u64>(),
+        ) {
+            let policy = RetryPolicy {
+                retries_max: None,
+                timeout: RetryPolicy::NO_TIMEOUT,
+                delay_min: Span::from_micros(min),
+                delay_max: Span::from_micros(max),
+                factor_permille: factor,
+                jitter_permille: jitter,
+            };
+            let exact = u128::from(min) * u128::from(factor).pow(retry) / 1_000u128.pow(retry);
+            let max = u128::from(max);
+            let low = (exact * u128::from(1_000 - jitter) / 1_000).min(max);
+            let high = (exact * u128::from(1_000 + jitter) / 1_000).min(max);
+            let delay = u128::from(policy.delay(retry, seed).as_micros());
+            // Rounding down at each step loses at most one microsecond, and each loss grows with the factor.
+            let lost = (0..retry).map(|steps| u128::from(factor).pow(steps) / 1_000u128.pow(steps) + 1).sum::<u128>() + 2;
+            prop_assert!(delay + lost >= low, "{delay} is below {low}");
+            prop_assert!(delay <= high, "{delay} is above {high}");
+            prop_assert_eq!(policy.delay(retry, seed), policy.delay(retry, seed));
+        }
+
+        #[test]
+        fn gives_up_exactly_when_the_reference_says(
+            retries_max in prop::option::of(0u32..6),
+            timeout in 0u64..200,
+            steps in prop::collection::vec((0u64..50, any::<u64>()), 1..20),
+        ) {
+            let policy = RetryPolicy { retries_max, timeout: Span::from_secs(timeout), ..RetryPolicy::CLASS_DEFAULT };
+            let start = Instant::from_micros(5);
+            let mut retry = Retry::new(start);
+            let mut now = start;
+            for (nth, (took, seed)) in (0u32..).zip(steps) {
+                now += Span::from_secs(took);
+                let stop = retries_max == Some(nth) || (nth > 0 && now.since(start) >= Span::from_secs(timeout));
+                match retry.next(&policy, now, seed) {
+                    RetryDecision::GiveUp => {
+                        prop_assert!(stop);
+                        break;
+                    }
+                    RetryDecision::Retry { at } => {
+                        prop_assert!(!stop);
+                        prop_assert!(at > now);
+                        prop_assert_eq!(retry.attempts(), nth + 2);
+                        now = at;
+                    }
+                }
+            }
+        }
+    }
 }

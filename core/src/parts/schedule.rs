@@ -221,3 +221,215 @@ fn month_and_day(day: i64) -> (i64, i64) {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (month, day_of_month)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+
+    const fn days_in(year: i64, month: i64) -> i64 {
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        match month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        }
+    }
+
+    /// Days from the epoch to a date, by walking.
+    fn days_to(year: i64, month: i64, day: i64) -> i64 {
+        let years: i64 = (1970..year).flat_map(|year| (1..=12).map(move |month| days_in(year, month))).sum();
+        years + (1..month).map(|month| days_in(year, month)).sum::<i64>() + day - 1
+    }
+
+    /// "2026-02-28 23:59:59"
+    fn time(text: &str) -> WallTime {
+        let n: Vec<i64> = text.split([' ', '-', ':']).map(|part| part.parse().expect("a number")).collect();
+        let [year, month, day, hour, minute, second] = n[..] else { panic!("six numbers: {text}") };
+        let seconds = days_to(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+        WallTime::from_millis(seconds * 1_000)
+    }
+
+    fn check(rule: &str, from: &str, expected: &[&str]) {
+        let schedule = Schedule::parse(rule).expect("a good rule");
+        let mut now = time(from);
+        for expected in expected {
+            now = schedule.next_after(now).expect("it comes true");
+            assert_eq!(now, time(expected), "{rule} after {from}");
+        }
+    }
+
+    #[test]
+    fn every_five_seconds() {
+        check(
+            "*/5 * * * * *",
+            "2026-12-31 23:59:52",
+            &["2026-12-31 23:59:55", "2027-01-01 00:00:00", "2027-01-01 00:00:05"],
+        );
+    }
+
+    #[test]
+    fn a_rule_of_five_fields_is_at_second_zero() {
+        check("30 4 * * *", "2026-03-01 04:30:00", &["2026-03-02 04:30:00", "2026-03-03 04:30:00"]);
+    }
+
+    #[test]
+    fn lists_ranges_steps_and_names() {
+        check(
+            "0 0,30 9-17/4 * JAN-mar,Dec Mon-FRI",
+            "2026-11-20 00:00:00",
+            &["2026-12-01 09:00:00", "2026-12-01 09:30:00", "2026-12-01 13:00:00"],
+        );
+        check("7/20 0 0 1 1 *", "2026-01-01 00:00:07", &["2026-01-01 00:00:27", "2026-01-01 00:00:47"]);
+        check("0 0 0 ? * 7", "2026-11-20 00:00:00", &["2026-11-22 00:00:00", "2026-11-29 00:00:00"]);
+    }
+
+    #[test]
+    fn either_day_suffices_when_both_are_restricted() {
+        check(
+            "0 0 0 13 * fri",
+            "2026-11-06 00:00:00",
+            &["2026-11-13 00:00:00", "2026-11-20 00:00:00", "2026-11-27 00:00:00", "2026-12-04 00:00:00"],
+        );
+        check("0 0 0 13 * *", "2026-11-06 00:00:00", &["2026-11-13 00:00:00", "2026-12-13 00:00:00"]);
+    }
+
+    #[test]
+    fn leap_days_are_found_across_a_century_without_one() {
+        check("0 0 0 29 2 *", "2096-02-29 00:00:00", &["2104-02-29 00:00:00"]);
+        check("0 0 0 31 * *", "2026-08-31 00:00:00", &["2026-10-31 00:00:00"]);
+    }
+
+    #[test]
+    fn parts_of_a_second_and_times_before_the_epoch_round_up() {
+        let schedule = Schedule::parse("* * * * * *").expect("a good rule");
+        let after = |millis| schedule.next_after(WallTime::from_millis(millis)).map(WallTime::as_millis);
+        assert_eq!(after(999), Some(1_000));
+        assert_eq!(after(1_000), Some(2_000));
+        assert_eq!(after(-1), Some(0));
+        assert_eq!(after(-1_500), Some(-1_000));
+        assert_eq!(after(i64::MAX), None);
+        assert!(after(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn errors_name_the_field_and_what_would_be_right() {
+        let error = |rule| Schedule::parse(rule).expect_err("a bad rule").to_string();
+        assert_eq!(
+            error("60 * * * * *"),
+            "second \"60\" of the cron rule: \"60\" is not a number from 0 to 59"
+        );
+        assert_eq!(
+            error("* * * * foo *"),
+            "month \"foo\" of the cron rule: \"foo\" is not a number from 1 to 12 or a name of three letters"
+        );
+        assert_eq!(
+            error("* 1,9-3 * * * *"),
+            "minute \"9-3\" of the cron rule: the range ends before it begins, write 3-9"
+        );
+        assert_eq!(
+            error("* * */0 * * *"),
+            "hour \"*/0\" of the cron rule: the step after / is not a number above 0"
+        );
+        assert!(error("* * * 0 * *").starts_with("day-of-month \"0\""));
+        assert!(error("* * * * * 8").starts_with("day-of-week \"8\""));
+        assert!(error("* * * 1,,2 * *").starts_with("day-of-month \"\""));
+        assert!(error("* * * +1 * *").starts_with("day-of-month \"+1\""));
+        assert!(error("* * 1-2-3 * * *").starts_with("hour \"1-2-3\""));
+        assert!(error("* * 99999999999999999999 * * *").starts_with("hour"));
+        assert!(error("").contains("has 0 fields"));
+        assert!(error("* * * *").contains("has 4 fields"));
+        assert!(error("* * * * * * *").contains("has 7 fields"));
+        assert!(error("0 0 0 30 2 *").contains("never comes true"));
+    }
+
+    /// A field as text and as the values it stands for.
+    fn field(min: u32, max: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
+        let item = prop_oneof![
+            2 => Just(("*".to_owned(), (min..=max).collect::<Vec<_>>())),
+            3 => (min..=max).prop_map(|value| (value.to_string(), vec![value])),
+            2 => (min..=max, min..=max).prop_map(|(a, b)| {
+                let (a, b) = (a.min(b), a.max(b));
+                (format!("{a}-{b}"), (a..=b).collect())
+            }),
+            1 => (1u32..40).prop_map(move |step| {
+                (format!("*/{step}"), (min..=max).filter(|value| (value - min).is_multiple_of(step)).collect())
+            }),
+        ];
+        prop::collection::vec(item, 1..3).prop_map(|items| {
+            let (texts, values): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+            (texts.join(","), values.concat())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// Walks the calendar day by day and each day second by second.
+        #[test]
+        fn agrees_with_walking_through_the_calendar(
+            second in field(0, 59), minute in field(0, 59), hour in field(0, 23),
+            day in field(1, 28), month in field(1, 12), weekday in field(0, 6),
+            from_year in 1970i64..2110, from_month in 1i64..=12, from_day in 1i64..=28, from_second in 0i64..86_400,
+        ) {
+            let rule = [&second, &minute, &hour, &day, &month, &weekday].map(|(text, _)| text.as_str()).join(" ");
+            let schedule = Schedule::parse(&rule).expect("a good rule");
+            let has = |values: &[u32], value: i64| values.iter().any(|&other| i64::from(other) == value);
+            let start = days_to(from_year, from_month, from_day);
+            let (mut year, mut of_year, mut of_month) = (from_year, from_month, from_day);
+            let mut days = start;
+            let mut expected = None;
+            while expected.is_none() {
+                let day_restricted = (1..=31).any(|value| !has(&day.1, value));
+                let weekday_restricted = (0..=6).any(|value| !has(&weekday.1, value));
+                // The strategy stops at 28, so `*` has to be told apart.
+                let day_all = day.0.split(',').any(|item| item == "*" || item == "*/1");
+                let by_day = day_all || has(&day.1, of_month)
+                    || day.0.split(',').filter_map(|item| item.strip_prefix("*/")).any(|step| {
+                        let step: i64 = step.parse().expect("a step");
+                        (of_month - 1) % step == 0
+                    });
+                let by_weekday = has(&weekday.1, (days + 4) % 7);
+                let day_ok = match (day_restricted && !day_all, weekday_restricted) {
+                    (true, true) => by_day || by_weekday,
+                    _ => by_day && by_weekday,
+                };
+                if day_ok && has(&month.1, of_year) {
+                    let from = if days == start { from_second + 1 } else { 0 };
+                    expected = (from..86_400)
+                        .find(|at| {
+                            has(&hour.1, at / 3_600) && has(&minute.1, at / 60 % 60) && has(&second.1, at % 60)
+                        })
+                        .map(|at| days * 86_400 + at);
+                }
+                days += 1;
+                of_month += 1;
+                if of_month > days_in(year, of_year) {
+                    (of_month, of_year) = (1, of_year + 1);
+                }
+                if of_year > 12 {
+                    (of_year, year) = (1, year + 1);
+                }
+            }
+            let from = WallTime::from_millis((start * 86_400 + from_second) * 1_000);
+            let found = schedule.next_after(from).map(|time| time.as_millis() / 1_000);
+            prop_assert_eq!(found, expected, "{} from {:?}", rule, from);
+        }
+
+        #[test]
+        fn never_panics_on_any_text(rule in "[-0-9a-z*/,? ]{0,40}") {
+            let parsed = Schedule::parse(&rule);
+            prop_assert!(parsed.is_ok() || parsed.is_err_and(|error| !error.to_string().is_empty()));
+        }
+
+        #[test]
+        fn months_are_the_same_by_name_and_by_number(month in 1usize..=12) {
+            let by_name = Schedule::parse(&format!("0 0 0 1 {} *", MONTHS[month - 1]));
+            prop_assert_eq!(by_name, Schedule::parse(&format!("0 0 0 1 {month} *")));
+        }
+    }
+}

@@ -80,3 +80,82 @@ impl Window {
         (now.as_micros() / self.interval.as_micros()).max(self.current)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(secs: u64) -> Instant {
+        Instant::START + Span::from_secs(secs)
+    }
+
+    fn minute_of_tens() -> Window {
+        Window::new(Span::from_secs(10), 6, Instant::START)
+    }
+
+    #[test]
+    fn events_expire_by_whole_intervals() {
+        let mut window = minute_of_tens();
+        window.add(at(5), 3);
+        window.add(at(15), 4);
+        assert_eq!(window.total(at(59)), 7);
+        assert_eq!(window.total(at(60)), 4);
+        assert_eq!(window.total(at(69)), 4);
+        assert_eq!(window.total(at(70)), 0);
+        window.add(at(1_000), 1);
+        assert_eq!(window.total(at(1_000)), 1);
+    }
+
+    #[test]
+    fn the_rate_is_over_the_time_covered() {
+        let mut window = minute_of_tens();
+        assert_eq!(window.rate_milli(at(0)), 0);
+        window.add(at(2), 10);
+        assert_eq!(window.rate_milli(at(4)), 2_500, "10 events in the 4 seconds since the start");
+        window.add(at(62), 10);
+        assert_eq!(window.covered(at(65)), Span::from_secs(55));
+        assert_eq!(window.rate_milli(at(65)), 10_000_000 / 55_000);
+    }
+
+    #[test]
+    fn time_that_goes_back_counts_as_standing_still() {
+        let mut window = minute_of_tens();
+        window.add(at(100), 1);
+        window.add(at(20), 1);
+        assert_eq!(window.total(at(20)), 2);
+        assert_eq!(window.total(at(100)), 2);
+        assert!(window.covered(at(20)) <= Span::from_secs(60));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list_of_events(
+            interval in 1u64..20,
+            intervals in 1usize..8,
+            start in 0u64..50,
+            steps in prop::collection::vec((0u64..40, 0u64..5), 0..60),
+        ) {
+            let mut now = start;
+            let mut window = Window::new(Span::from_secs(interval), intervals, at(now));
+            let mut events: Vec<(u64, u64)> = Vec::new();
+            for (by, count) in steps {
+                now += by;
+                if count > 0 {
+                    window.add(at(now), count);
+                    events.push((now, count));
+                }
+                for later in [now, now + interval, now + 3 * interval] {
+                    let begin = (later / interval + 1).saturating_sub(intervals as u64) * interval;
+                    let total: u64 = events.iter().filter(|(when, _)| *when >= begin).map(|(_, count)| count).sum();
+                    prop_assert_eq!(window.total(at(later)), total);
+                    let covered = later - begin.max(start);
+                    prop_assert_eq!(window.covered(at(later)), Span::from_secs(covered));
+                    let rate = (total * 1_000).checked_div(covered).unwrap_or(0);
+                    prop_assert_eq!(window.rate_milli(at(later)), rate);
+                }
+                prop_assert!(window.counts.len() <= intervals);
+            }
+        }
+    }
+}
