@@ -1,4 +1,12 @@
 //! The ports of Backbeat and their adapters.
+//!
+//! One folder is one port: the narrow trait that the drivers call (its documentation is its contract), the adapters,
+//! and the conformance suite that every adapter passes. An adapter carries out what it is asked and reports how it
+//! ended; it never decides what happens next.
 
+pub mod clock;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod embedded;
 pub mod http;
+pub mod queue;
