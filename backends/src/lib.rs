@@ -7,6 +7,7 @@
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod coordination;
 pub mod embedded;
 pub mod http;
 pub mod queue;
