@@ -8,6 +8,7 @@ pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod coordination;
+pub mod credentials;
 pub mod embedded;
 pub mod http;
 pub mod queue;
