@@ -12,3 +12,4 @@ pub mod credentials;
 pub mod embedded;
 pub mod http;
 pub mod queue;
+pub mod stats;
