@@ -89,7 +89,9 @@ impl<P: Position> Ledger<P> {
         }
         slot.open = false;
         self.open -= 1;
+        let before = self.commit_point();
         while self.slots.pop_front_if(|slot| !slot.open).is_some() {}
+        assert!(self.commit_point() >= before, "settling moved the commit point back");
         self.check();
         true
     }

@@ -219,6 +219,15 @@ mod tests {
     }
 
     #[test]
+    fn the_timeout_strikes_to_the_microsecond() {
+        let policy = plain(None, Span::from_secs(300));
+        let mut retry = Retry::new(Instant::START);
+        assert_ne!(retry.next(&policy, Instant::START, 0), RetryDecision::GiveUp);
+        assert_ne!(retry.next(&policy, Instant::from_micros(299_999_999), 0), RetryDecision::GiveUp);
+        assert_eq!(retry.next(&policy, Instant::from_micros(300_000_000), 0), RetryDecision::GiveUp);
+    }
+
+    #[test]
     fn the_longer_of_our_delay_and_the_hint_is_taken() {
         let policy = plain(None, RetryPolicy::NO_TIMEOUT);
         let mut retry = Retry::new(Instant::START);

@@ -1,0 +1,311 @@
+//! Where the bytes of a version lie: one entry per stored piece.
+
+use std::sync::Arc;
+
+use super::json_text::{RawJson, text_of, write_string};
+use super::members::{self, Form, Slot};
+use super::object_md::MetadataError;
+
+const MEMBERS: [&str; 9] = [
+    "key",
+    "start",
+    "size",
+    "dataStoreName",
+    "dataStoreType",
+    "dataStoreETag",
+    "dataStoreVersionId",
+    "cryptoScheme",
+    "cipheredDataKey",
+];
+
+/// One stored piece of a version (wire reference 2.5). Unknown members survive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// Key at the data store.
+    pub key: Arc<str>,
+    /// First byte of the piece within the object.
+    pub start: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Name of the location that holds the piece.
+    pub data_store_name: Arc<str>,
+    /// Type of that location, where it is told.
+    pub data_store_type: Option<Arc<str>>,
+    /// `<part number>:<hex md5>`; data written by a multipart upload to a cloud may lack the prefix.
+    pub etag: Option<Arc<str>>,
+    /// The version id that a cloud gave.
+    pub data_store_version_id: Option<Arc<str>>,
+    /// 1 when the piece is encrypted.
+    pub crypto_scheme: Option<u64>,
+    /// The wrapped key of an encrypted piece, base64.
+    pub ciphered_data_key: Option<Arc<str>>,
+    form: Option<Form>,
+}
+
+/// One part as a reader of the object sees it: what must be the same at every copy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// The part number; 1 for an object written in one piece.
+    pub number: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Lower-case hexadecimal MD5 of the part; empty where unknown.
+    pub md5: Arc<str>,
+}
+
+impl Location {
+    /// A piece of `size` bytes at `start`, stored under `key` in `data_store_name`, holding part `part` with digest `md5` (hex).
+    pub fn new(key: &str, start: u64, size: u64, data_store_name: &str, part: u32, md5: &str) -> Self {
+        Self {
+            key: key.into(),
+            start,
+            size,
+            data_store_name: data_store_name.into(),
+            etag: Some(format!("{part}:{md5}").into()),
+            ..Self::default()
+        }
+    }
+
+    /// What a data write answers at the least: a key and the location that holds it.
+    pub fn stored(key: &str, data_store_name: &str) -> Self {
+        Self { key: key.into(), data_store_name: data_store_name.into(), ..Self::default() }
+    }
+
+    /// What a legacy document says that holds a data key alone.
+    pub(super) fn legacy(key: &str) -> Self {
+        Self { key: key.into(), form: Some([Slot::Typed("key")].into()), ..Self::default() }
+    }
+
+    /// The piece that the JSON object `text` describes, as in metadata or in the answer to a data write.
+    pub fn parse(text: &str) -> Result<Self, MetadataError> {
+        let mut found = Self::default();
+        let known = |name: &str| MEMBERS.into_iter().find(|known| *known == name);
+        let slots = members::read(text, known, |name, value| match name {
+            "start" | "size" | "cryptoScheme" => {
+                let Ok(number) = value.parse::<u64>() else { return found.lenient(name, value) };
+                match name {
+                    "start" => found.start = number,
+                    "size" => found.size = number,
+                    _ => found.crypto_scheme = Some(number),
+                }
+                true
+            }
+            _ => {
+                let Some(content) = text_of(value) else { return false };
+                let content: Arc<str> = content.as_ref().into();
+                match name {
+                    "key" => found.key = content,
+                    "dataStoreName" => found.data_store_name = content,
+                    "dataStoreType" => found.data_store_type = Some(content),
+                    "dataStoreETag" => found.etag = Some(content),
+                    "dataStoreVersionId" => found.data_store_version_id = Some(content),
+                    _ => found.ciphered_data_key = Some(content),
+                }
+                true
+            }
+        });
+        let slots =
+            slots.ok_or(MetadataError::member("location", "null, a string or an array of objects"))??;
+        found.form = Some(slots.into());
+        Ok(found)
+    }
+
+    /// Takes the value of a number that is spelled as text or as a fraction; its spelling is kept, so the slot stays raw.
+    fn lenient(&mut self, name: &str, value: &str) -> bool {
+        if let Some(number) = lenient_u64(value) {
+            match name {
+                "start" => self.start = number,
+                "size" => self.size = number,
+                _ => self.crypto_scheme = Some(number),
+            }
+        }
+        false
+    }
+
+    /// Appends the JSON object.
+    pub(super) fn write(&self, out: &mut String) {
+        let says = |name: &&'static str| match *name {
+            "key" => !self.key.is_empty(),
+            "start" => self.form.is_none() || self.differs_from_form("start", self.start),
+            "size" => self.form.is_none() || self.differs_from_form("size", self.size),
+            "dataStoreName" => !self.data_store_name.is_empty(),
+            "dataStoreType" => self.data_store_type.is_some(),
+            "dataStoreETag" => self.etag.is_some(),
+            "dataStoreVersionId" => self.data_store_version_id.is_some(),
+            "cryptoScheme" => {
+                self.crypto_scheme.is_some_and(|scheme| self.differs_from_form("cryptoScheme", scheme))
+            }
+            _ => self.ciphered_data_key.is_some(),
+        };
+        let extra: Vec<&'static str> = MEMBERS.into_iter().filter(says).collect();
+        // A typed member that was taken away since the text was read loses its place.
+        let kept: Vec<Slot> = self
+            .form
+            .iter()
+            .flat_map(|form| form.iter())
+            .filter(|slot| match slot {
+                Slot::Typed(name) => {
+                    extra.contains(name) || matches!(*name, "key" | "start" | "size" | "dataStoreName")
+                }
+                Slot::Raw(..) => true,
+            })
+            .cloned()
+            .collect();
+        members::write(out, &kept, &extra, |out, name| self.write_member(out, name));
+    }
+
+    fn differs_from_form(&self, name: &str, value: u64) -> bool {
+        let slot = self.form.iter().flat_map(|form| form.iter()).find(|slot| slot.name() == name);
+        match slot {
+            None => value != 0,
+            Some(Slot::Typed(_)) => true,
+            Some(Slot::Raw(_, raw)) => lenient_u64(raw.as_str()).unwrap_or(0) != value,
+        }
+    }
+
+    fn write_member(&self, out: &mut String, name: &str) {
+        let text =
+            |out: &mut String, text: &Option<Arc<str>>| write_string(out, text.as_deref().unwrap_or(""));
+        match name {
+            "key" => write_string(out, &self.key),
+            "start" => out.push_str(&self.start.to_string()),
+            "size" => out.push_str(&self.size.to_string()),
+            "dataStoreName" => write_string(out, &self.data_store_name),
+            "dataStoreType" => text(out, &self.data_store_type),
+            "dataStoreETag" => text(out, &self.etag),
+            "dataStoreVersionId" => text(out, &self.data_store_version_id),
+            "cryptoScheme" => out.push_str(&self.crypto_scheme.unwrap_or(0).to_string()),
+            _ => text(out, &self.ciphered_data_key),
+        }
+    }
+
+    /// The JSON text of this entry.
+    pub fn to_json(&self) -> RawJson {
+        let mut out = String::with_capacity(192);
+        self.write(&mut out);
+        RawJson::scanned(&out)
+    }
+
+    /// The part number before the colon of the ETag.
+    pub fn part_number(&self) -> Option<u32> {
+        self.etag.as_deref()?.split_once(':')?.0.parse().ok()
+    }
+
+    /// The hex MD5 of the part: the ETag without its part number. `None` where the store told no digest.
+    pub fn md5(&self) -> Option<&str> {
+        let etag = self.etag.as_deref()?;
+        Some(etag.split_once(':').map_or(etag, |(_, md5)| md5))
+    }
+
+    /// This part as stored by a target: key, location, version id and encryption are the target's or gone; position, size and
+    /// digest stay (wire reference 2.5).
+    pub fn stored_at(&self, target: &Self) -> Self {
+        Self {
+            key: target.key.clone(),
+            data_store_name: target.data_store_name.clone(),
+            data_store_version_id: target.data_store_version_id.clone(),
+            crypto_scheme: target.crypto_scheme,
+            ciphered_data_key: target.ciphered_data_key.clone(),
+            data_store_type: None,
+            form: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// Consecutive pieces of the same part as one: sizes summed, the start of the run, everything else from its last piece
+/// (replication reference 4.4). Pieces without a part number stay alone.
+pub fn reduce(locations: &[Location]) -> Vec<Location> {
+    let mut reduced: Vec<Location> = Vec::with_capacity(locations.len());
+    for piece in locations {
+        match reduced.last_mut() {
+            Some(run) if run.part_number().is_some() && run.part_number() == piece.part_number() => {
+                *run =
+                    Location { start: run.start, size: run.size.saturating_add(piece.size), ..piece.clone() };
+            }
+            _ => reduced.push(piece.clone()),
+        }
+    }
+    reduced
+}
+
+/// The parts that a reader sees. A piece without a part number counts on from the one before.
+pub(super) fn parts(locations: &[Location]) -> Vec<Part> {
+    let mut last = 0;
+    reduce(locations)
+        .iter()
+        .map(|piece| {
+            let number = piece.part_number().unwrap_or(last + 1);
+            last = number;
+            Part { number, size: piece.size, md5: piece.md5().unwrap_or("").into() }
+        })
+        .collect()
+}
+
+/// A count of bytes that may be spelled as a number, a fraction without remainder, or digits in a string.
+pub(super) fn lenient_u64(raw: &str) -> Option<u64> {
+    let text = text_of(raw);
+    let digits = text.as_deref().unwrap_or(raw).trim();
+    if let Ok(number) = digits.parse::<u64>() {
+        return Some(number);
+    }
+    let number = digits.parse::<f64>().ok()?;
+    let exact = (0.0..9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked: a whole number below 2^53"
+    )]
+    exact.then_some(number as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Location {
+        Location::parse(text).expect("test text is valid")
+    }
+
+    #[test]
+    fn an_entry_survives_with_its_order_and_unknown_members() {
+        for text in [
+            r#"{"size":3,"key":"k","z":{"a":1e2},"start":0,"dataStoreETag":"1:x"}"#,
+            r#"{"key":"","blockId":"b","size":"12","start":1.0}"#,
+            r#"{"key":7,"cryptoScheme":1,"cipheredDataKey":"a=="}"#,
+            "{}",
+        ] {
+            assert_eq!(parse(text).to_json().as_str(), text);
+        }
+        assert_eq!(parse(r#"{"size":"12"}"#).size, 12);
+    }
+
+    #[test]
+    fn consecutive_pieces_of_one_part_become_one() {
+        let piece = |key: &str, start, size, part| Location::new(key, start, size, "us", part, "d");
+        let reduced =
+            reduce(&[piece("a", 0, 5, 1), piece("b", 5, 7, 1), piece("c", 12, 1, 2), piece("d", 13, 1, 1)]);
+        let seen: Vec<_> = reduced.iter().map(|run| (&*run.key, run.start, run.size)).collect();
+        assert_eq!(seen, [("b", 0, 12), ("c", 12, 1), ("d", 13, 1)]);
+    }
+
+    #[test]
+    fn a_targets_answer_replaces_or_removes_what_it_speaks_of() {
+        let source = parse(
+            r#"{"key":"s","start":4,"size":6,"dataStoreName":"src","dataStoreType":"file","dataStoreETag":"2:e","cryptoScheme":1,"cipheredDataKey":"x"}"#,
+        );
+        let stored = source.stored_at(&parse(r#"{"key":"t","dataStoreName":"dst"}"#));
+        assert_eq!(
+            stored.to_json().as_str(),
+            r#"{"key":"t","start":4,"size":6,"dataStoreName":"dst","dataStoreETag":"2:e"}"#
+        );
+    }
+
+    #[test]
+    fn the_layout_counts_pieces_without_numbers() {
+        let plain = parse(r#"{"size":4,"dataStoreETag":"abc"}"#);
+        let layout = parts(&[plain.clone(), plain]);
+        assert_eq!(layout.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(&*layout[0].md5, "abc");
+    }
+}

@@ -1,0 +1,658 @@
+//! What a version's metadata says about its replication: which sites, how far each is, and what has to be carried over.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::id::{Bucket, Site};
+
+use super::json_text::{RawJson, elements, text_of, write_string};
+use super::members::{self, Form, Slot};
+use super::object_md::MetadataError;
+
+/// The suffix that marks one storage class as the site to read from.
+pub const PREFERRED_READ: &str = ":preferred_read";
+
+/// How far replication to one site is. The wire never says that one is running (invariant I5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SiteStatus {
+    /// Work is to be done.
+    Pending,
+    /// The site acknowledged data and metadata.
+    Completed,
+    /// The site was given up; only an explicit retry brings it back.
+    Failed,
+    /// This copy is itself the replica.
+    Replica,
+    /// Anything else found in a document; empty where there was none.
+    Other(Arc<str>),
+}
+
+impl SiteStatus {
+    /// The status as written in metadata.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Replica => "REPLICA",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for SiteStatus {
+    fn from(text: &str) -> Self {
+        match text {
+            "PENDING" => Self::Pending,
+            "COMPLETED" => Self::Completed,
+            "FAILED" => Self::Failed,
+            "REPLICA" => Self::Replica,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for SiteStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The status of a version over all of its sites.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OverallStatus {
+    /// The version is not replicated.
+    #[default]
+    None,
+    /// The source asks for replication: the only status that the populator queues.
+    Pending,
+    /// Some site is still to be done, and the engine knows.
+    Processing,
+    /// Every site is done.
+    Completed,
+    /// Some site was given up.
+    Failed,
+    /// This version is a replica; it is never replicated again.
+    Replica,
+    /// Anything else found in a document.
+    Other(Arc<str>),
+}
+
+impl OverallStatus {
+    /// The status as written in metadata.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "",
+            Self::Pending => "PENDING",
+            Self::Processing => "PROCESSING",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Replica => "REPLICA",
+            Self::Other(text) => text,
+        }
+    }
+
+    /// The status that the engine writes for the given sites (invariant I5): any FAILED makes FAILED, else any PENDING makes
+    /// PROCESSING, else COMPLETED. Never PENDING, which would queue the object again.
+    pub fn of(backends: &[Backend]) -> Self {
+        let any = |status: &SiteStatus| backends.iter().any(|backend| backend.status == *status);
+        if any(&SiteStatus::Failed) {
+            Self::Failed
+        } else if any(&SiteStatus::Pending) {
+            Self::Processing
+        } else {
+            Self::Completed
+        }
+    }
+}
+
+impl From<&str> for OverallStatus {
+    fn from(text: &str) -> Self {
+        match text {
+            "" => Self::None,
+            "PENDING" => Self::Pending,
+            "PROCESSING" => Self::Processing,
+            "COMPLETED" => Self::Completed,
+            "FAILED" => Self::Failed,
+            "REPLICA" => Self::Replica,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for OverallStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The overall status that the engine writes: see [`OverallStatus::of`].
+pub fn overall_of(backends: &[Backend]) -> OverallStatus {
+    OverallStatus::of(backends)
+}
+
+/// What kind of change has to be carried over (wire reference 2.4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContentFlag {
+    /// Bytes.
+    Data,
+    /// Metadata: in every replicated operation.
+    Metadata,
+    /// Tags were put (sent to cloud sites only).
+    PutTagging,
+    /// Tags were removed (sent to cloud sites only).
+    DeleteTagging,
+    /// The object came from a multipart upload (cloud sites only).
+    Multipart,
+    /// Anything else.
+    Other(Arc<str>),
+}
+
+impl ContentFlag {
+    /// The flag as written in metadata.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Data => "DATA",
+            Self::Metadata => "METADATA",
+            Self::PutTagging => "PUT_TAGGING",
+            Self::DeleteTagging => "DELETE_TAGGING",
+            Self::Multipart => "MPU",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for ContentFlag {
+    fn from(text: &str) -> Self {
+        match text {
+            "DATA" => Self::Data,
+            "METADATA" => Self::Metadata,
+            "PUT_TAGGING" => Self::PutTagging,
+            "DELETE_TAGGING" => Self::DeleteTagging,
+            "MPU" => Self::Multipart,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+/// One destination of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The site.
+    pub site: Site,
+    /// How far it is.
+    pub status: SiteStatus,
+    /// The version id that a cloud site gave to its copy; empty for sites that keep ids.
+    pub data_store_version_id: Arc<str>,
+    /// How the document spelled this entry, if it is not the usual three members.
+    form: Option<Form>,
+}
+
+const BACKEND_MEMBERS: [&str; 3] = ["site", "status", "dataStoreVersionId"];
+
+impl Backend {
+    /// The destination `site` with the given status and no version id.
+    pub fn new(site: Site, status: SiteStatus) -> Self {
+        Self { site, status, data_store_version_id: "".into(), form: None }
+    }
+
+    fn parse(text: &str) -> Result<Self, MetadataError> {
+        let (mut site, mut status, mut version) = (None, None, None);
+        let known = |name: &str| BACKEND_MEMBERS.into_iter().find(|known| *known == name);
+        let slots = members::read(text, known, |name, value| {
+            let content = text_of(value);
+            let fits = content.is_some();
+            match name {
+                "site" => site = content,
+                "status" => status = content,
+                _ => version = content,
+            }
+            fits
+        });
+        let slots =
+            slots.ok_or(MetadataError::member("replicationInfo.backends", "an array of objects"))??;
+        let usual = slots.iter().map(Slot::name).eq(BACKEND_MEMBERS)
+            && slots.iter().all(|slot| matches!(slot, Slot::Typed(_)));
+        Ok(Self {
+            site: site.unwrap_or_default().into_owned().into(),
+            status: SiteStatus::from(status.unwrap_or_default().as_ref()),
+            data_store_version_id: version.unwrap_or_default().as_ref().into(),
+            form: (!usual).then(|| slots.into()),
+        })
+    }
+
+    fn write(&self, out: &mut String) {
+        let typed = |out: &mut String, name: &str| match name {
+            "site" => write_string(out, self.site.as_str()),
+            "status" => write_string(out, self.status.as_str()),
+            _ => write_string(out, &self.data_store_version_id),
+        };
+        let Some(form) = &self.form else {
+            return members::write(out, &[], &BACKEND_MEMBERS, typed);
+        };
+        // A member that the document did not have is added only once it says something.
+        let says = |name: &&'static str| match *name {
+            "site" => !self.site.as_str().is_empty(),
+            "status" => !self.status.as_str().is_empty(),
+            _ => !self.data_store_version_id.is_empty(),
+        };
+        let extra: Vec<&'static str> = BACKEND_MEMBERS.into_iter().filter(says).collect();
+        members::write(out, form, &extra, typed);
+    }
+}
+
+/// What does not change while sites report: shared between all revisions of the statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings {
+    content: Arc<[ContentFlag]>,
+    destination: Arc<str>,
+    storage_class: Arc<str>,
+    role: Arc<str>,
+    storage_type: Arc<str>,
+    data_store_version_id: Arc<str>,
+    is_nfs: Option<bool>,
+    form: Option<Form>,
+}
+
+const INFO_MEMBERS: [&str; 9] = [
+    "status",
+    "backends",
+    "content",
+    "destination",
+    "storageClass",
+    "role",
+    "storageType",
+    "dataStoreVersionId",
+    "isNFS",
+];
+
+/// The member `replicationInfo`. Cheap to clone; edits return a new value and keep unknown members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationInfo {
+    status: OverallStatus,
+    backends: Arc<[Backend]>,
+    settings: Arc<Settings>,
+}
+
+impl Default for ReplicationInfo {
+    fn default() -> Self {
+        Self::new(OverallStatus::None, Vec::new(), Vec::new(), "", "", "", "")
+    }
+}
+
+impl ReplicationInfo {
+    /// A fresh value as a source writes it (replication reference 3.5). `destination` is the ARN of the target bucket,
+    /// `storage_class` the comma-separated sites, `role` one or two role ARNs, `storage_type` the cloud types among the sites.
+    pub fn new(
+        status: OverallStatus,
+        backends: Vec<Backend>,
+        content: Vec<ContentFlag>,
+        destination: &str,
+        storage_class: &str,
+        role: &str,
+        storage_type: &str,
+    ) -> Self {
+        let settings = Settings {
+            content: content.into(),
+            destination: destination.into(),
+            storage_class: storage_class.into(),
+            role: role.into(),
+            storage_type: storage_type.into(),
+            data_store_version_id: "".into(),
+            is_nfs: None,
+            form: None,
+        };
+        Self { status, backends: backends.into(), settings: Arc::new(settings) }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, MetadataError> {
+        let mut info = Self::default();
+        let mut status = OverallStatus::None;
+        let mut backends = Ok(Vec::new());
+        let mut settings = (*info.settings).clone();
+        let known = |name: &str| INFO_MEMBERS.into_iter().find(|known| *known == name);
+        let slots = members::read(text, known, |name, value| {
+            let content = text_of(value);
+            match name {
+                "status" => {
+                    status = OverallStatus::from(content.as_deref().unwrap_or(""));
+                    return content.is_some();
+                }
+                "backends" => {
+                    let Some(list) = elements(value) else { return false };
+                    backends = list.into_iter().map(Backend::parse).collect();
+                    return true;
+                }
+                "content" => {
+                    let Some(list) = elements(value) else { return false };
+                    let flags: Option<Vec<ContentFlag>> = list
+                        .into_iter()
+                        .map(|flag| Some(ContentFlag::from(text_of(flag)?.as_ref())))
+                        .collect();
+                    let fits = flags.is_some();
+                    settings.content = flags.unwrap_or_default().into();
+                    return fits;
+                }
+                "isNFS" => {
+                    settings.is_nfs = match value {
+                        "true" => Some(true),
+                        "false" => Some(false),
+                        _ => None,
+                    };
+                    return matches!(value, "true" | "false" | "null");
+                }
+                _ => {}
+            }
+            let Some(content) = content else { return false };
+            let field = match name {
+                "destination" => &mut settings.destination,
+                "storageClass" => &mut settings.storage_class,
+                "role" => &mut settings.role,
+                "storageType" => &mut settings.storage_type,
+                _ => &mut settings.data_store_version_id,
+            };
+            *field = content.as_ref().into();
+            true
+        });
+        let slots = slots.ok_or(MetadataError::member("replicationInfo", "an object"))??;
+        let usual = slots.iter().map(Slot::name).eq(INFO_MEMBERS)
+            && slots.iter().all(|slot| matches!(slot, Slot::Typed(_)));
+        settings.form = (!usual).then(|| slots.into());
+        info.status = status;
+        info.backends = backends?.into();
+        info.settings = Arc::new(settings);
+        Ok(info)
+    }
+
+    pub(super) fn write(&self, out: &mut String) {
+        let extra: Vec<&'static str> = match &self.settings.form {
+            None => INFO_MEMBERS.to_vec(),
+            Some(_) => INFO_MEMBERS.into_iter().filter(|name| self.says(name)).collect(),
+        };
+        let form = self.settings.form.as_deref().unwrap_or(&[]);
+        members::write(out, form, &extra, |out, name| self.write_member(out, name));
+    }
+
+    /// What belongs to a revision: everything but the statuses and the list of sites.
+    pub(super) fn write_settings(&self, out: &mut String) {
+        let form = self.settings.form.as_deref().unwrap_or(&[]);
+        let raw: Vec<Slot> = form.iter().filter(|slot| matches!(slot, Slot::Raw(..))).cloned().collect();
+        let settings = ["content", "destination", "role", "storageType", "dataStoreVersionId", "isNFS"];
+        members::write(out, &raw, &settings, |out, name| self.write_member(out, name));
+    }
+
+    /// What belongs to the status part of a state tag: the rest.
+    pub(super) fn write_statuses(&self, out: &mut String) {
+        let statuses = ["status", "backends", "storageClass"];
+        members::write(out, &[], &statuses, |out, name| self.write_member(out, name));
+    }
+
+    pub(super) fn same_settings(&self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.settings, &other.settings) {
+            return true;
+        }
+        let (mut one, mut two) = (String::new(), String::new());
+        self.write_settings(&mut one);
+        other.write_settings(&mut two);
+        one == two
+    }
+
+    fn says(&self, name: &str) -> bool {
+        let settings = &self.settings;
+        match name {
+            "status" => self.status != OverallStatus::None,
+            "backends" => !self.backends.is_empty(),
+            "content" => !settings.content.is_empty(),
+            "destination" => !settings.destination.is_empty(),
+            "storageClass" => !settings.storage_class.is_empty(),
+            "role" => !settings.role.is_empty(),
+            "storageType" => !settings.storage_type.is_empty(),
+            "isNFS" => settings.is_nfs.is_some(),
+            _ => !settings.data_store_version_id.is_empty(),
+        }
+    }
+
+    fn write_member(&self, out: &mut String, name: &str) {
+        let settings = &self.settings;
+        match name {
+            "status" => write_string(out, self.status.as_str()),
+            "backends" => write_list(out, &self.backends, |out, backend| backend.write(out)),
+            "content" => write_list(out, &settings.content, |out, flag| write_string(out, flag.as_str())),
+            "destination" => write_string(out, &settings.destination),
+            "storageClass" => write_string(out, &settings.storage_class),
+            "role" => write_string(out, &settings.role),
+            "storageType" => write_string(out, &settings.storage_type),
+            "isNFS" => out.push_str(match settings.is_nfs {
+                Some(true) => "true",
+                Some(false) => "false",
+                None => "null",
+            }),
+            _ => write_string(out, &settings.data_store_version_id),
+        }
+    }
+
+    /// The JSON text of this value.
+    pub fn to_json(&self) -> RawJson {
+        let mut out = String::with_capacity(512);
+        self.write(&mut out);
+        RawJson::scanned(&out)
+    }
+
+    /// The status over all sites.
+    pub fn status(&self) -> &OverallStatus {
+        &self.status
+    }
+
+    /// One entry per site.
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// The entry of `site`.
+    pub fn backend(&self, site: &Site) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.site == *site)
+    }
+
+    /// The status of `site`, if it is one of the destinations.
+    pub fn site_status(&self, site: &Site) -> Option<&SiteStatus> {
+        self.backend(site).map(|backend| &backend.status)
+    }
+
+    /// What has to be carried over.
+    pub fn content(&self) -> &[ContentFlag] {
+        &self.settings.content
+    }
+
+    /// Whether `flag` is among [`Self::content`].
+    pub fn has(&self, flag: &ContentFlag) -> bool {
+        self.settings.content.contains(flag)
+    }
+
+    /// The ARN of the destination bucket.
+    pub fn destination(&self) -> &str {
+        &self.settings.destination
+    }
+
+    /// The bucket at the destination: what follows the last colon of the ARN.
+    pub fn destination_bucket(&self) -> Bucket {
+        let arn = &*self.settings.destination;
+        arn.rsplit_once(':').map_or(arn, |(_, bucket)| bucket).into()
+    }
+
+    /// The storage classes as the rule gave them, comma-separated and with any `:preferred_read`.
+    pub fn storage_class(&self) -> &str {
+        &self.settings.storage_class
+    }
+
+    /// The comma-separated cloud types among the sites; empty if all sites are of the Scality type.
+    pub fn storage_type(&self) -> &str {
+        &self.settings.storage_type
+    }
+
+    /// The sites that the storage class names, without the preferred-read mark. This, not the list of backends, is what routing
+    /// goes by (replication reference 5.2).
+    pub fn sites(&self) -> impl Iterator<Item = Site> + '_ {
+        self.site_names().map(Site::from)
+    }
+
+    /// Whether [`Self::sites`] has `site`.
+    pub fn names_site(&self, site: &Site) -> bool {
+        self.site_names().any(|name| name == site.as_str())
+    }
+
+    fn site_names(&self) -> impl Iterator<Item = &str> {
+        self.settings.storage_class.split(',').map(|name| name.strip_suffix(PREFERRED_READ).unwrap_or(name))
+    }
+
+    /// The role ARNs: the source's, and for Scality sites the target's.
+    pub fn roles(&self) -> Vec<&str> {
+        if self.settings.role.is_empty() { Vec::new() } else { self.settings.role.split(',').collect() }
+    }
+
+    /// The roles as written.
+    pub fn role(&self) -> &str {
+        &self.settings.role
+    }
+
+    /// Whether the source bucket is fed by NFS, hence not versioned.
+    pub fn is_nfs(&self) -> bool {
+        self.settings.is_nfs == Some(true)
+    }
+
+    /// With another overall status.
+    pub fn with_status(&self, status: OverallStatus) -> Self {
+        Self { status, ..self.clone() }
+    }
+
+    /// With another list of sites.
+    pub fn with_backends(&self, backends: Vec<Backend>) -> Self {
+        Self { backends: backends.into(), ..self.clone() }
+    }
+
+    /// With another status for `site`. A site that is not a destination is silently not added.
+    pub fn with_site_status(&self, site: &Site, status: SiteStatus) -> Self {
+        self.with_backend(site, |backend| backend.status = status)
+    }
+
+    /// With the version id that `site` gave to its copy. A site that is not a destination is silently not added.
+    pub fn with_site_version_id(&self, site: &Site, version_id: &str) -> Self {
+        self.with_backend(site, |backend| backend.data_store_version_id = version_id.into())
+    }
+
+    fn with_backend(&self, site: &Site, edit: impl FnOnce(&mut Backend)) -> Self {
+        let Some(index) = self.backends.iter().position(|backend| backend.site == *site) else {
+            return self.clone();
+        };
+        let mut backends: Arc<[Backend]> = Arc::from(&*self.backends);
+        edit(&mut Arc::get_mut(&mut backends).expect("a copy just made is not shared")[index]);
+        Self { backends, ..self.clone() }
+    }
+
+    /// With the overall status recomputed from the sites.
+    pub fn with_computed_status(&self) -> Self {
+        self.with_status(overall_of(&self.backends))
+    }
+
+    /// With other content flags.
+    pub fn with_content(&self, content: Vec<ContentFlag>) -> Self {
+        self.with_settings(|settings| settings.content = content.into())
+    }
+
+    /// With another storage class.
+    pub fn with_storage_class(&self, storage_class: &str) -> Self {
+        self.with_settings(|settings| settings.storage_class = storage_class.into())
+    }
+
+    /// With the mark of an NFS bucket.
+    pub fn with_nfs(&self, is_nfs: Option<bool>) -> Self {
+        self.with_settings(|settings| settings.is_nfs = is_nfs)
+    }
+
+    fn with_settings(&self, edit: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = (*self.settings).clone();
+        edit(&mut settings);
+        Self { settings: Arc::new(settings), ..self.clone() }
+    }
+
+    /// The form that asks for one more attempt at one site: only that site, PENDING, as the only storage class
+    /// (replication reference 4.3).
+    pub fn retry(&self, site: &Site) -> Self {
+        let backends = self.backends.iter().filter(|backend| backend.site == *site).cloned();
+        let backends = backends.map(|backend| Backend { status: SiteStatus::Pending, ..backend }).collect();
+        self.with_backends(backends).with_storage_class(site.as_str()).with_status(OverallStatus::Pending)
+    }
+}
+
+fn write_list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut String, &T)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write(out, item);
+    }
+    out.push(']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ReplicationInfo {
+        ReplicationInfo::parse(text).expect("test text is valid")
+    }
+
+    #[test]
+    fn unknown_members_and_odd_types_survive_an_edit() {
+        let text = r#"{"x":1.0,"status":"PENDING","backends":[{"site":"a","status":"PENDING","y":[]},{"status":null}],"content":3}"#;
+        let info = parse(text);
+        assert_eq!(info.to_json().as_str(), text);
+        let done = info.with_site_status(&"a".into(), SiteStatus::Completed).with_computed_status();
+        let expected = text.replacen("\"PENDING\"", "\"COMPLETED\"", 2);
+        assert_eq!(done.to_json().as_str(), expected);
+    }
+
+    #[test]
+    fn a_site_that_is_no_destination_is_not_added() {
+        let info = parse(r#"{"status":"PENDING","backends":[]}"#);
+        assert_eq!(info.with_site_status(&"a".into(), SiteStatus::Failed), info);
+    }
+
+    #[test]
+    fn the_overall_status_follows_the_sites() {
+        let with = |statuses: &[SiteStatus]| {
+            let backends: Vec<Backend> =
+                statuses.iter().map(|status| Backend::new("s".into(), status.clone())).collect();
+            overall_of(&backends)
+        };
+        use SiteStatus::{Completed, Failed, Pending};
+        assert_eq!(with(&[]), OverallStatus::Completed);
+        assert_eq!(with(&[Completed, Completed]), OverallStatus::Completed);
+        assert_eq!(with(&[Completed, Pending]), OverallStatus::Processing);
+        assert_eq!(with(&[Failed, Pending, Completed]), OverallStatus::Failed);
+    }
+
+    #[test]
+    fn retry_keeps_one_site_and_its_version_id() {
+        let info = ReplicationInfo::new(
+            OverallStatus::Failed,
+            vec![
+                Backend::new("a".into(), SiteStatus::Completed),
+                Backend { data_store_version_id: "v".into(), ..Backend::new("b".into(), SiteStatus::Failed) },
+            ],
+            vec![ContentFlag::Data],
+            "arn:aws:s3:::d.x",
+            "a,b:preferred_read",
+            "r1,r2",
+            "",
+        );
+        let retry = info.retry(&"b".into());
+        assert_eq!(retry.backends().len(), 1);
+        assert_eq!(retry.site_status(&"b".into()), Some(&SiteStatus::Pending));
+        assert_eq!(&*retry.backends()[0].data_store_version_id, "v");
+        assert_eq!((retry.storage_class(), retry.status()), ("b", &OverallStatus::Pending));
+        assert_eq!(info.sites().map(|site| site.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(info.destination_bucket().as_str(), "d.x");
+        assert_eq!(info.roles(), ["r1", "r2"]);
+    }
+}

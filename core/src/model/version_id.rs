@@ -1,0 +1,215 @@
+//! Version ids: the raw internal form, and the encoded form that S3 clients and the internal routes use.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Length in characters of a raw id without an info suffix: the only length that is encoded in base 62.
+const PLAIN_LENGTH: usize = 27;
+/// Length in characters of a base 62 encoded id.
+const BASE62_LENGTH: usize = 32;
+const ALPHABET: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/// Why a text is not an encoded version id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VersionIdError {
+    /// Fewer than 32 characters.
+    #[error("encoded version id of {0} characters is too short: 32 or more are needed")]
+    TooShort(usize),
+    /// A character outside the alphabet.
+    #[error("encoded version id holds a character that is neither a digit nor a letter")]
+    NotBase62,
+    /// The decoded id does not have the length of a raw id.
+    #[error("encoded version id does not decode to a raw id of 27 characters")]
+    WrongLength,
+    /// Nothing could be decoded.
+    #[error("encoded version id holds no hexadecimal digits")]
+    Empty,
+}
+
+/// The raw internal id of one version: 14 digits (99999999999999 minus milliseconds since the epoch), 6 digits (999999 minus
+/// the rank in that millisecond), a replication group of 7 characters, and a free info suffix (wire reference 3.1).
+///
+/// The order is the order of the characters, so a **newer** version is **smaller** than an older one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId(Arc<str>);
+
+impl VersionId {
+    /// The id of the version written at `epoch_ms` as number `seq` of that millisecond by replication group `group`.
+    /// `epoch_ms` and `seq` saturate at the largest value that the format holds.
+    pub fn new(epoch_ms: u64, seq: u32, group: &str, info: &str) -> Self {
+        let time = 99_999_999_999_999_u64.saturating_sub(epoch_ms);
+        let rank = 999_999_u32.saturating_sub(seq);
+        Self(format!("{time:014}{rank:06}{}{info}", padded_group(group)).into())
+    }
+
+    /// The id given to what was written before versioning: larger, hence older, than every other id of its group.
+    pub fn infinite(group: &str) -> Self {
+        Self(format!("99999999999999999999{}", padded_group(group)).into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The form used in requests and answers: base 62 for an id of exactly 27 characters, else hexadecimal.
+    pub fn encode(&self) -> String {
+        if self.0.encode_utf16().count() == PLAIN_LENGTH { self.to_base62() } else { self.to_hex() }
+    }
+
+    /// The raw id behind an encoded one. The literal `null` is not an id: see [`super::VersionRef`].
+    pub fn decode(encoded: &str) -> Result<Self, VersionIdError> {
+        match encoded.encode_utf16().count() {
+            BASE62_LENGTH => Self::from_base62(encoded),
+            length if length > BASE62_LENGTH => Self::from_hex(encoded),
+            length => Err(VersionIdError::TooShort(length)),
+        }
+    }
+
+    /// Lower-case hexadecimal of the UTF-8 bytes.
+    pub fn to_hex(&self) -> String {
+        use fmt::Write as _;
+        self.0.bytes().fold(String::with_capacity(self.0.len() * 2), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+            hex
+        })
+    }
+
+    /// Reads [`Self::to_hex`] leniently, as upstream does: reading stops at the first pair that is not hexadecimal, and bytes
+    /// that are no UTF-8 become replacement characters.
+    pub fn from_hex(hex: &str) -> Result<Self, VersionIdError> {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let bytes: Vec<u8> = hex
+            .as_bytes()
+            .chunks_exact(2)
+            .map_while(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+            .map(|byte| u8::try_from(byte).expect("two hex digits make a byte"))
+            .collect();
+        if bytes.is_empty() {
+            return Err(VersionIdError::Empty);
+        }
+        Ok(Self(String::from_utf8_lossy(&bytes).into()))
+    }
+
+    /// The 32 characters of the base 62 form. Meant for ids of 27 characters; an id whose first twenty are not digits is
+    /// encoded as if those digits were zero.
+    pub fn to_base62(&self) -> String {
+        let digits =
+            |range| self.0.get(range).and_then(|digits: &str| digits.parse::<u64>().ok()).unwrap_or(0);
+        let rest = self.0.get(20..).unwrap_or("");
+        let tail =
+            rest.bytes().fold(0_u128, |number, byte| number.wrapping_mul(256).wrapping_add(byte.into()));
+        format!(
+            "{:0>6}{:0>6}{:0>20}",
+            base62(digits(0..10).into()),
+            base62(digits(10..20).into()),
+            base62(tail)
+        )
+    }
+
+    /// Reads [`Self::to_base62`].
+    pub fn from_base62(encoded: &str) -> Result<Self, VersionIdError> {
+        if !encoded.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(VersionIdError::NotBase62);
+        }
+        if encoded.len() != BASE62_LENGTH {
+            return Err(VersionIdError::WrongLength);
+        }
+        let time = unbase62(&encoded[..6]).ok_or(VersionIdError::WrongLength)?;
+        let rank = unbase62(&encoded[6..12]).ok_or(VersionIdError::WrongLength)?;
+        let tail = unbase62(&encoded[12..]).ok_or(VersionIdError::WrongLength)?;
+        let tail: Vec<u8> = tail.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect();
+        let id = format!("{time:010}{rank:010}{}", String::from_utf8_lossy(&tail));
+        if id.encode_utf16().count() == PLAIN_LENGTH {
+            Ok(Self(id.into()))
+        } else {
+            Err(VersionIdError::WrongLength)
+        }
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for VersionId {
+    fn from(raw: T) -> Self {
+        Self(raw.into())
+    }
+}
+
+impl fmt::Debug for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn padded_group(group: &str) -> String {
+    let cut: String = group.chars().take(7).collect();
+    format!("{cut:<7}")
+}
+
+fn base62(mut number: u128) -> String {
+    let mut reversed = Vec::new();
+    while number > 0 {
+        reversed.push(ALPHABET[usize::try_from(number % 62).expect("a remainder below 62")]);
+        number /= 62;
+    }
+    reversed.iter().rev().map(|&byte| char::from(byte)).collect()
+}
+
+fn unbase62(text: &str) -> Option<u128> {
+    text.bytes().try_fold(0_u128, |number, byte| {
+        let digit = ALPHABET.iter().position(|&letter| letter == byte)?;
+        number.checked_mul(62)?.checked_add(u128::try_from(digit).ok()?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn newer_versions_are_smaller() {
+        let older = VersionId::new(1_718_000_000_000, 0, "RG001", "");
+        let newer = VersionId::new(1_718_000_000_001, 0, "RG001", "");
+        let same_ms = VersionId::new(1_718_000_000_001, 1, "RG001", "");
+        assert!(same_ms < newer && newer < older && older < VersionId::infinite("RG001"));
+    }
+
+    #[test]
+    fn known_ids_encode_as_published() {
+        let plain = VersionId::from("98281999999999999999RG001  ");
+        assert_eq!(plain.encode(), "aJ87MPaUKYOz00000000001I4j3QKItW");
+        let info = VersionId::from("98500086134471999999RG001  0");
+        assert_eq!(info.encode(), "39383530303038363133343437313939393939395247303031202030");
+        assert_eq!(VersionId::infinite("RG001").encode(), "aUKYOzaUKYOz00000000001I4j3QKItW");
+    }
+
+    #[test]
+    fn wrong_texts_are_refused() {
+        assert_eq!(VersionId::decode("null"), Err(VersionIdError::TooShort(4)));
+        assert_eq!(VersionId::decode("wHtI53.S4ApsYLRI5VZZ3Iw.7ny4NgQz"), Err(VersionIdError::NotBase62));
+        assert_eq!(VersionId::decode("aJLWKz4Ko9IjBBgXKj5KQT2G9UHv0g7P"), Err(VersionIdError::WrongLength));
+        assert_eq!(VersionId::decode(&"z".repeat(40)), Err(VersionIdError::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_survives_encoding(ms in 0_u64..4_000_000_000_000, seq in 0_u32..1_000_000,
+                                      group in "[A-Z0-9]{1,7}", info in "[a-z0-9. ]{0,20}") {
+            let id = VersionId::new(ms, seq, &group, &info);
+            prop_assert_eq!(VersionId::decode(&id.encode()), Ok(id));
+        }
+
+        #[test]
+        fn decoding_is_total(text in any::<String>()) {
+            if let Ok(id) = VersionId::decode(&text) {
+                prop_assert!(!id.as_str().is_empty());
+            }
+        }
+    }
+}
