@@ -96,11 +96,17 @@ mod tests {
 
     fn naive(text: &str) -> String {
         let keep = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()";
-        let spell = |c: char| -> String {
-            let mut buffer = [0; 4];
-            c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect()
-        };
-        text.chars().map(|c| if keep.contains(c) { c.to_string() } else { spell(c) }).collect()
+        let mut out = String::new();
+        for c in text.chars() {
+            if keep.contains(c) {
+                out.push(c);
+            } else {
+                for byte in c.to_string().bytes() {
+                    out.push_str(&["%", &format!("{byte:02X}")].concat());
+                }
+            }
+        }
+        out
     }
 
     proptest! {

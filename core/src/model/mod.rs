@@ -3,27 +3,48 @@
 //! Everything here is a value: parsed once, immutable, cheap to clone, and written back without losing what this engine does not
 //! understand.
 
+mod entry;
+mod filter;
+mod gc_action;
 mod json_text;
 mod key;
 mod location;
+mod log;
 mod members;
+mod message;
 mod model_defaults;
 mod object_md;
 mod object_ref;
+mod ranges;
+mod records;
 mod replication_info;
 mod revision;
+mod routing;
+mod status;
+mod status_decision;
 mod version_id;
 
+pub use entry::{AccountId, ObjectEntry, origin_op};
+pub use filter::{Decision, FilterConfig, IgnoreReason, Publish, SiteCount, decide};
+pub use gc_action::GcAction;
 pub use json_text::{JsonError, RawJson};
 pub use key::{
     METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR, VERSION_SEPARATOR,
     encode_uri_component, is_master, object_key, queue_key, strip_format_prefix, version_key, version_suffix,
 };
 pub use location::{Location, Part, reduce};
+pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry};
+pub use message::{Message, parse_message};
 pub use object_md::{Encryption, MetadataError, ObjectMd};
 pub use object_ref::{ObjectRef, VersionRef};
-pub use replication_info::{
-    Backend, ContentFlag, OverallStatus, PREFERRED_READ, ReplicationInfo, SiteStatus, overall_of,
-};
+pub use ranges::{ByteRange, PartRanges};
+pub use records::{FailureRecord, MetricKind, SiteMetric};
+pub use replication_info::{Backend, PREFERRED_READ, ReplicationInfo};
 pub use revision::{Fingerprint, Revision, StateTag, StateTagError};
+pub use routing::{SiteConfig, SiteKind, Task, dedupe_key, ordering_key, route, route_object};
+pub use status::{ContentFlag, OverallStatus, SiteStatus, overall_of};
+pub use status_decision::{
+    NoChange, Report, ReportError, StatusAction, StatusConfig, StatusPlan, decide_status,
+    expand_replay_topics,
+};
 pub use version_id::{VersionId, VersionIdError};

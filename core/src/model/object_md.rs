@@ -204,7 +204,7 @@ impl ObjectMd {
             write_name(out, slot.name());
             match slot {
                 Slot::Typed(LOCATION) if self.0.location_form == LocationForm::Key => {
-                    self.write_location_list(out)
+                    self.write_location_list(out);
                 }
                 Slot::Typed(name) => self.write_typed(out, name),
                 Slot::Raw(Name::Known("md-model-version"), _) => out.push_str(MODEL_VERSION),

@@ -60,7 +60,7 @@ fn every_client_change_changes_the_revision() {
         (r#"["DATA","METADATA"]"#, r#"["METADATA"]"#),
         (r#""key":"k1""#, r#""key":"k9""#),
         (r#""owner-id":"a1""#, r#""owner-id":"a2""#),
-        (r#"10,"#, r#"11,"#),
+        ("10,", "11,"),
     ] {
         let changed = SAMPLE.replace(old, new);
         assert_ne!(changed, SAMPLE);

@@ -1,0 +1,385 @@
+//! Journal records as a source hands them out, and entries as the populator's filter sees them.
+
+use std::sync::Arc;
+
+use crate::id::Bucket;
+
+use super::json_text::{
+    JsonError, RawJson, check, elements, text_of, write_compact, write_name, write_string,
+};
+use super::key::strip_format_prefix;
+use super::members::{self, Slot};
+
+/// Why a text is not a journal record or entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The text is not JSON.
+    #[error("journal record is {0}")]
+    Json(#[from] JsonError),
+    /// The text is JSON of another shape.
+    #[error("journal record: {0}")]
+    Shape(&'static str),
+}
+
+/// One journal entry: one key changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// What happened: `put`, `del`, or whatever else the source says.
+    pub kind: Arc<str>,
+    /// The stored metadata key, format prefix included; records of bucket attributes have none.
+    pub key: Option<Arc<str>>,
+    /// The stored value as text; deletes have none.
+    pub value: Option<Arc<str>>,
+    /// When the operation happened, if the source tells: ISO 8601.
+    pub timestamp: Option<Arc<str>>,
+    /// The version id that the source tells beside the value, if any.
+    pub version_id: Option<Arc<str>>,
+}
+
+impl LogEntry {
+    /// A key was written.
+    pub fn put(key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind: "put".into(),
+            key: Some(key.into()),
+            value: Some(value.into()),
+            timestamp: None,
+            version_id: None,
+        }
+    }
+
+    /// A key was removed.
+    pub fn del(key: impl Into<Arc<str>>) -> Self {
+        Self { kind: "del".into(), key: Some(key.into()), value: None, timestamp: None, version_id: None }
+    }
+
+    fn parse(text: &str) -> Result<Self, LogError> {
+        let (mut kind, mut key, mut entry_value, mut timestamp, mut overhead) =
+            (None, None, None, None, None);
+        let known = |name: &str| {
+            ["type", "key", "value", "timestamp", "overhead"].into_iter().find(|known| *known == name)
+        };
+        members::read(text, known, |name, value| {
+            let content = || text_of(value).map(|text| Arc::<str>::from(text.as_ref()));
+            match name {
+                "type" => kind = content(),
+                "key" => key = content(),
+                "value" => entry_value = content(),
+                "timestamp" => timestamp = content(),
+                _ => overhead = Some(value),
+            }
+            true
+        })
+        .ok_or(LogError::Shape("an entry is not an object"))??;
+        let version_id = overhead.and_then(|overhead| member_text(overhead, "versionId"));
+        // Raft logs leave the type of a put out (replication reference 2.1).
+        Ok(Self {
+            kind: kind.unwrap_or_else(|| "put".into()),
+            key,
+            value: entry_value,
+            timestamp,
+            version_id,
+        })
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push('{');
+        write_name(out, "type");
+        write_string(out, &self.kind);
+        for (name, value) in [("key", &self.key), ("value", &self.value), ("timestamp", &self.timestamp)] {
+            write_optional(out, name, value.as_deref());
+        }
+        if let Some(version_id) = &self.version_id {
+            out.push_str(",\"overhead\":{");
+            write_optional(out, "versionId", Some(version_id));
+            out.push('}');
+        }
+        out.push('}');
+    }
+}
+
+/// One record of a journal: changes that were stored together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// When the record was committed: ISO 8601.
+    pub timestamp: Option<Arc<str>>,
+    /// The bucket, or one of the special names in [`super::METASTORE`] and [`super::USERS_BUCKET`].
+    pub db: Bucket,
+    /// The changes, in order.
+    pub entries: Vec<LogEntry>,
+}
+
+impl LogRecord {
+    /// The record in `text`: `{timestamp, db, entries}`.
+    pub fn parse(text: &str) -> Result<Self, LogError> {
+        let (mut timestamp, mut db, mut entries) = (None, None, None);
+        let known = |name: &str| ["timestamp", "db", "entries"].into_iter().find(|known| *known == name);
+        let slots = members::read(text, known, |name, value| {
+            match name {
+                "timestamp" => timestamp = text_of(value).map(|text| text.as_ref().into()),
+                "db" => db = text_of(value).map(|text| Bucket::from(text.as_ref())),
+                _ => entries = elements(value),
+            }
+            true
+        });
+        object(text, slots)?;
+        let db = db.ok_or(LogError::Shape("`db` is missing or not text"))?;
+        let entries = entries.ok_or(LogError::Shape("`entries` is missing or not an array"))?;
+        let entries = entries.into_iter().map(LogEntry::parse).collect::<Result<_, _>>()?;
+        Ok(Self { timestamp, db, entries })
+    }
+
+    /// The JSON text of this record.
+    pub fn to_json(&self) -> String {
+        let mut out = String::from("{");
+        write_optional(&mut out, "timestamp", self.timestamp.as_deref());
+        write_optional(&mut out, "db", Some(self.db.as_str()));
+        out.push_str(",\"entries\":[");
+        if self.timestamp.is_none() {
+            out = out.replacen("{,", "{", 1);
+        }
+        for (index, entry) in self.entries.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            entry.write(&mut out);
+        }
+        out.push_str("]}");
+        out
+    }
+
+    /// What the filter gets to see of this record: every entry that has a value, its key without format prefix
+    /// (replication reference 2.6).
+    pub fn populator_entries(&self) -> impl Iterator<Item = PopulatorEntry> + '_ {
+        self.entries.iter().filter(|entry| entry.value.is_some()).map(|entry| PopulatorEntry {
+            kind: Field::Text(entry.kind.clone()),
+            bucket: Field::Text(self.db.as_str().into()),
+            key: entry
+                .key
+                .as_deref()
+                .map_or(Field::Absent, |key| Field::Text(strip_format_prefix(key).into())),
+            value: entry.value.clone().map_or(Field::Absent, Field::Text),
+            rest: Rest::Overhead {
+                commit_timestamp: self.timestamp.clone(),
+                op_timestamp: entry.timestamp.clone(),
+                version_id: entry.version_id.clone(),
+            },
+        })
+    }
+}
+
+/// The members read from `text`, which must be an object.
+fn object(text: &str, slots: Option<Result<Vec<Slot>, JsonError>>) -> Result<Vec<Slot>, LogError> {
+    let Some(slots) = slots else {
+        check(text)?;
+        return Err(LogError::Shape("it is not an object"));
+    };
+    Ok(slots?)
+}
+
+/// A member of a populator entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Not there.
+    Absent,
+    /// Text.
+    Text(Arc<str>),
+    /// There, but not text, or text that Unicode cannot hold.
+    Other(RawJson),
+}
+
+impl Field {
+    /// The text, if it is text.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Absent | Self::Other(_) => None,
+        }
+    }
+
+    /// Whether the member is there at all.
+    pub fn is_present(&self) -> bool {
+        *self != Self::Absent
+    }
+}
+
+/// What a populator entry has besides the four members that decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Built from a journal record.
+    Overhead {
+        commit_timestamp: Option<Arc<str>>,
+        op_timestamp: Option<Arc<str>>,
+        version_id: Option<Arc<str>>,
+    },
+    /// Read as a document of its own: every member in its place.
+    Document(Vec<Slot>),
+}
+
+/// A journal entry as the filter sees it and as it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PopulatorEntry {
+    /// What happened.
+    pub kind: Field,
+    /// The bucket.
+    pub bucket: Field,
+    /// The metadata key, without format prefix.
+    pub key: Field,
+    /// The metadata, as text.
+    pub value: Field,
+    rest: Rest,
+}
+
+const ENTRY_MEMBERS: [&str; 4] = ["type", "bucket", "key", "value"];
+
+impl PopulatorEntry {
+    /// The entry in `text`: `{type, bucket, key, value, ...}`. Other members are kept in their place.
+    pub fn parse(text: &str) -> Result<Self, LogError> {
+        let mut fields = [Field::Absent, Field::Absent, Field::Absent, Field::Absent];
+        let known = |name: &str| ENTRY_MEMBERS.into_iter().find(|known| *known == name);
+        let slots = members::read(text, known, |name, value| {
+            let index =
+                ENTRY_MEMBERS.iter().position(|known| *known == name).expect("only known members get here");
+            fields[index] = match text_of(value) {
+                Some(content) => Field::Text(content.as_ref().into()),
+                None => Field::Other(RawJson::scanned(value)),
+            };
+            true
+        });
+        let slots = object(text, slots)?;
+        let [kind, bucket, key, value] = fields;
+        Ok(Self { kind, bucket, key, value, rest: Rest::Document(slots) })
+    }
+
+    /// The message to publish: the entry with its members in their order (replication reference 3.3).
+    pub fn message(&self) -> String {
+        let size = self.value.as_text().map_or(0, str::len);
+        let mut out = String::with_capacity(size + size / 4 + 256);
+        match &self.rest {
+            Rest::Document(slots) => {
+                members::write(&mut out, &compact(slots), &[], |out, name| self.write_field(out, name));
+            }
+            Rest::Overhead { commit_timestamp, op_timestamp, version_id } => {
+                out.push('{');
+                for name in ENTRY_MEMBERS {
+                    if self.field(name).is_present() {
+                        write_name(&mut out, name);
+                        self.write_field(&mut out, name);
+                    }
+                }
+                out.push_str(",\"overheadFields\":{");
+                let start = out.len();
+                let overhead = [
+                    ("commitTimestamp", commit_timestamp),
+                    ("opTimestamp", op_timestamp),
+                    ("versionId", version_id),
+                ];
+                for (name, value) in overhead {
+                    if let Some(value) = value {
+                        if out.len() > start {
+                            out.push(',');
+                        }
+                        write_string(&mut out, name);
+                        out.push(':');
+                        write_string(&mut out, value);
+                    }
+                }
+                out.push_str("}}");
+            }
+        }
+        out
+    }
+
+    fn field(&self, name: &str) -> &Field {
+        match name {
+            "type" => &self.kind,
+            "bucket" => &self.bucket,
+            "key" => &self.key,
+            _ => &self.value,
+        }
+    }
+
+    fn write_field(&self, out: &mut String, name: &str) {
+        match self.field(name) {
+            Field::Text(text) => write_string(out, text),
+            Field::Other(raw) => write_compact(out, raw.as_str()),
+            Field::Absent => out.push_str("null"),
+        }
+    }
+}
+
+fn compact(slots: &[Slot]) -> Vec<Slot> {
+    slots
+        .iter()
+        .map(|slot| match slot {
+            Slot::Typed(name) => Slot::Typed(name),
+            Slot::Raw(name, value) => {
+                let mut out = String::with_capacity(value.as_str().len());
+                write_compact(&mut out, value.as_str());
+                Slot::Raw(name.clone(), RawJson::scanned(&out))
+            }
+        })
+        .collect()
+}
+
+fn member_text(object: &str, name: &str) -> Option<Arc<str>> {
+    let mut found = None;
+    let known = |member: &str| (member == name).then_some("");
+    members::read(object, known, |_, value| {
+        found = text_of(value).map(|text| text.as_ref().into());
+        true
+    })?
+    .ok()?;
+    found
+}
+
+fn write_optional(out: &mut String, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        write_name(out, name);
+        write_string(out, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_text_form() {
+        for text in [
+            r#"{"timestamp":"t","db":"b","entries":[{"type":"put","key":"k\u0000v","value":"{}","timestamp":"u","overhead":{"versionId":"v"}},{"type":"del","key":"k"}]}"#,
+            r#"{"db":"b","entries":[]}"#,
+        ] {
+            assert_eq!(LogRecord::parse(text).expect("valid").to_json(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for text in ["", "[]", "null", r#"{"db":"b"}"#, r#"{"entries":[]}"#, r#"{"db":"b","entries":[1]}"#] {
+            assert!(LogRecord::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn deletes_are_not_shown_and_prefixes_are_stripped() {
+        let text = r#"{"timestamp":"t","db":"b","entries":[{"key":"\u007fVk\u0000v","value":"x"},{"type":"del","key":"k"},{"value":"y"}]}"#;
+        let record = LogRecord::parse(text).expect("valid");
+        let messages: Vec<String> = record.populator_entries().map(|entry| entry.message()).collect();
+        assert_eq!(
+            messages,
+            [
+                r#"{"type":"put","bucket":"b","key":"k\u0000v","value":"x","overheadFields":{"commitTimestamp":"t"}}"#,
+                r#"{"type":"put","bucket":"b","value":"y","overheadFields":{"commitTimestamp":"t"}}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn an_entry_read_on_its_own_keeps_the_order_of_its_members() {
+        let text = r#" {"z" : [1.0, "\u00e9"], "key":"k","value":null,"bucket":"b"}"#;
+        let entry = PopulatorEntry::parse(text).expect("valid");
+        assert_eq!(entry.message(), r#"{"z":[1.0,"é"],"key":"k","value":null,"bucket":"b"}"#);
+        assert_eq!(entry.kind, Field::Absent);
+    }
+}
