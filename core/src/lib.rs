@@ -8,11 +8,17 @@
 //! or the simulator (in `sim`) hands in events and time and carries out the effects that come back.
 
 pub mod call;
+mod consumer;
+pub mod exception;
 pub mod id;
+mod intake;
 pub mod model;
 pub mod parts;
 pub mod populator;
 pub mod processor;
+pub mod request;
 pub mod rules;
 pub mod status;
 pub mod time;
+
+pub use intake::IntakeLimits;

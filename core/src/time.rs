@@ -124,3 +124,11 @@ pub struct Now {
     /// Wall clock: what is written into records for people and for other processes.
     pub wall: WallTime,
 }
+
+impl Now {
+    /// The wall clock `span` from now, as far as anyone can tell.
+    pub fn wall_after(self, span: Span) -> WallTime {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        WallTime::from_millis(self.wall.as_millis().saturating_add(millis))
+    }
+}

@@ -1,0 +1,177 @@
+//! What every queue machine has in common: owned partitions with their epochs, a ledger per topic partition, commits one
+//! at a time, and the way partitions are given back (decisions D5 and D7).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::call::{Ending, RefusalKind};
+use crate::id::{EffectId, EffectIds, Epoch, Offset, Partition, TopicPartition};
+use crate::parts::Ledger;
+use crate::rules::Rules;
+use crate::time::Instant;
+
+/// A commit to carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) id: EffectId,
+    pub(crate) epoch: Epoch,
+    pub(crate) from: TopicPartition,
+    pub(crate) upto: Offset,
+}
+
+#[derive(Debug)]
+struct Source {
+    ledger: Ledger<Offset>,
+    committed: Offset,
+    in_flight: Option<(EffectId, Offset)>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    epoch: Epoch,
+    sources: Vec<Source>,
+    deadline: Option<Instant>,
+}
+
+/// The partitions that a machine owns right now.
+#[derive(Debug, Default)]
+pub(crate) struct Consumer {
+    owned: BTreeMap<Partition, Owned>,
+    /// Topic partitions whose commit point may have moved.
+    dirty: BTreeSet<TopicPartition>,
+    commits: BTreeMap<EffectId, TopicPartition>,
+}
+
+impl Consumer {
+    /// Takes over `partition` from the offsets in `starts`, one per topic. What was known of it before is forgotten.
+    pub(crate) fn assign(&mut self, epoch: Epoch, partition: Partition, starts: &[Offset]) {
+        let source =
+            |&start: &Offset| Source { ledger: Ledger::new(start), committed: start, in_flight: None };
+        let sources = starts.iter().map(source).collect();
+        self.owned.insert(partition, Owned { epoch, sources, deadline: None });
+    }
+
+    /// The epoch under which `partition` is owned.
+    pub(crate) fn epoch(&self, partition: Partition) -> Option<Epoch> {
+        self.owned.get(&partition).map(|owned| owned.epoch)
+    }
+
+    /// Whether `partition` is owned under `epoch`.
+    pub(crate) fn owns(&self, rules: &impl Rules, partition: Partition, epoch: Epoch) -> bool {
+        self.epoch(partition).is_some_and(|owned| rules.is_current(owned, epoch))
+    }
+
+    /// Whether new work of `partition` may start: owned, and not on its way out.
+    pub(crate) fn may_start(&self, partition: Partition) -> bool {
+        self.owned.get(&partition).is_some_and(|owned| owned.deadline.is_none())
+    }
+
+    /// Notes that the message at `offset` was read.
+    pub(crate) fn consumed(&mut self, from: TopicPartition, offset: Offset) {
+        if let Some(source) = self.source_mut(from) {
+            source.ledger.consumed(offset);
+        }
+    }
+
+    /// Notes that the message at `offset` is settled. Unknown offsets are ignored: they belong to another life.
+    pub(crate) fn settle(&mut self, from: TopicPartition, offset: Offset) {
+        if let Some(source) = self.source_mut(from)
+            && source.ledger.settled(offset)
+        {
+            self.dirty.insert(from);
+        }
+    }
+
+    /// The next commit to carry out, if any commit point moved that has no commit under way.
+    pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<Commit> {
+        while let Some(from) = self.dirty.pop_first() {
+            let Some(owned) = self.owned.get_mut(&from.partition) else { continue };
+            let epoch = owned.epoch;
+            let Some(source) = owned.sources.get_mut(usize::from(from.topic)) else { continue };
+            if source.in_flight.is_some() {
+                continue;
+            }
+            let upto = rules.commit_point(&source.ledger);
+            if upto > source.committed {
+                let id = ids.next();
+                source.in_flight = Some((id, upto));
+                self.commits.insert(id, from);
+                return Some(Commit { id, epoch, from, upto });
+            }
+        }
+        None
+    }
+
+    /// Takes the answer to a commit.
+    pub(crate) fn committed(&mut self, id: EffectId, ending: &Ending<()>) {
+        let Some(from) = self.commits.remove(&id) else { return };
+        let Some(source) = self.source_mut(from) else { return };
+        let Some((_, upto)) = source.in_flight.take_if(|(in_flight, _)| *in_flight == id) else { return };
+        match ending {
+            Ending::Applied(()) => {
+                assert!(upto >= source.committed, "I1: commit of {from:?} went back to {upto:?}");
+                source.committed = upto;
+                self.dirty.insert(from);
+            }
+            // Somebody else owns the partition now; the news of it is on its way.
+            Ending::Refused(refusal) if refusal.kind == RefusalKind::Fenced => {}
+            // The same or a later point is committed again; offsets only grow, so repeating is harmless.
+            Ending::Refused(_) | Ending::Unknown => {
+                self.dirty.insert(from);
+            }
+        }
+    }
+
+    /// Starts giving `partition` back until `deadline`. Returns whether it was owned under `epoch`.
+    pub(crate) fn revoke(&mut self, partition: Partition, epoch: Epoch, deadline: Instant) -> bool {
+        match self.owned.get_mut(&partition) {
+            Some(owned) if owned.epoch == epoch => {
+                owned.deadline = Some(deadline);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether any partition is on its way out.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.owned.values().any(|owned| owned.deadline.is_some())
+    }
+
+    /// The earliest deadline of a partition on its way out.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.owned.values().filter_map(|owned| owned.deadline).min()
+    }
+
+    /// The partitions that can be given back now, by assignment: drained, or past their deadline.
+    pub(crate) fn releasable(
+        &self,
+        now: Instant,
+        is_drained: impl Fn(Partition) -> bool,
+    ) -> BTreeMap<Epoch, Vec<Partition>> {
+        let mut releasable: BTreeMap<Epoch, Vec<Partition>> = BTreeMap::new();
+        for (&partition, owned) in &self.owned {
+            if owned.deadline.is_some_and(|deadline| now >= deadline || is_drained(partition)) {
+                releasable.entry(owned.epoch).or_default().push(partition);
+            }
+        }
+        releasable
+    }
+
+    /// Whether no commit of `partition` is under way or due.
+    pub(crate) fn is_committed(&self, partition: Partition) -> bool {
+        self.owned.get(&partition).is_none_or(|owned| {
+            owned.sources.iter().all(|source| source.in_flight.is_none())
+                && !self.dirty.iter().any(|from| from.partition == partition)
+        })
+    }
+
+    /// Forgets `partition`: it belongs to somebody else.
+    pub(crate) fn forget(&mut self, partition: Partition) {
+        self.owned.remove(&partition);
+        self.dirty.retain(|from| from.partition != partition);
+    }
+
+    fn source_mut(&mut self, from: TopicPartition) -> Option<&mut Source> {
+        self.owned.get_mut(&from.partition)?.sources.get_mut(usize::from(from.topic))
+    }
+}

@@ -1,0 +1,47 @@
+//! Exception records: why an entry is parked, how often it was tried and when it is tried again (decision D6).
+
+use crate::id::Site;
+use crate::model::ObjectRef;
+use crate::time::WallTime;
+
+/// The state of a parked entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExceptionState {
+    /// Another attempt is under way through a replay topic, or follows at `next`.
+    Deferred,
+    /// Nothing wrong with the copy itself: something outside must change first. Tried again at `next`.
+    Held,
+    /// The attempts are used up: waits for an explicit retry.
+    Failed,
+    /// Settled: the record is deleted (a tombstone in the compacted topic).
+    Resolved,
+}
+
+/// One record of the exceptions topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExceptionRecord {
+    /// The site concerned.
+    pub site: Site,
+    /// The version concerned.
+    pub object: ObjectRef,
+    /// What it waits for.
+    pub state: ExceptionState,
+    /// Why, as a stable word (`BadRole`, `DstBucketNotFound`, `TargetUnavailable`, ...). Empty on a tombstone.
+    pub reason: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The first attempt.
+    pub first: WallTime,
+    /// The last attempt.
+    pub last: WallTime,
+    /// The next attempt, if one is planned.
+    pub next: Option<WallTime>,
+}
+
+impl ExceptionRecord {
+    /// The record's key in the compacted topic: `<site>/<bucket>/<key>/<versionId>` (decision D6).
+    pub fn key(&self) -> String {
+        let version = self.object.version.query().unwrap_or_default();
+        format!("{}/{}/{}/{version}", self.site, self.object.bucket, self.object.key)
+    }
+}

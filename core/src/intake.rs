@@ -1,0 +1,231 @@
+//! How messages become work: owned partitions, one lane per key, a stash for what finds its lane full, and the flow of
+//! messages that closes before memory grows (invariants I2, I7 and I8, decision D9).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::consumer::Consumer;
+use crate::id::{Bucket, Epoch, ObjectKey, Offset, Partition, TopicPartition};
+use crate::parts::Lanes;
+use crate::rules::Rules;
+use crate::time::Instant;
+
+/// What orders work: one lane per object key. `salt` is zero; a planted bug gives every entry a lane of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey {
+    pub(crate) bucket: Bucket,
+    pub(crate) key: ObjectKey,
+    pub(crate) salt: u64,
+}
+
+/// Work as the intake sees it.
+pub(crate) trait Item: Sized {
+    /// The partition it was read from.
+    fn partition(&self) -> Partition;
+    /// The assignment under which it was read.
+    fn epoch(&self) -> Epoch;
+    /// The messages that are settled with it.
+    fn offsets(&self) -> &[(TopicPartition, Offset)];
+    /// The object it concerns.
+    fn object(&self) -> (&Bucket, &ObjectKey);
+    /// Whether one look serves both (decision D1).
+    fn is_same(&self, other: &Self) -> bool;
+    /// Takes over what `other`, for which [`is_same`](Self::is_same) holds, waits for.
+    fn absorb(&mut self, other: Self);
+}
+
+/// The bounds of an intake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntakeLimits {
+    /// Entries read and not settled beyond which the flow of messages closes; it opens again at half.
+    pub read_ahead_max: usize,
+    /// Entries of one key that wait in its lane (decision D9, `lane.maxQueued`); more wait in front of it, and close the
+    /// flow of their partition.
+    pub lane_max: usize,
+}
+
+#[derive(Debug)]
+struct Gate<W> {
+    /// Whether messages may enter their lanes at all; before that they wait in the stash.
+    open: bool,
+    /// Messages that could not enter their lane, in order; everything of the partition queues behind them.
+    stash: VecDeque<W>,
+    flow_closed: bool,
+}
+
+/// The intake of a queue machine.
+#[derive(Debug)]
+pub(crate) struct Intake<W> {
+    pub(crate) consumer: Consumer,
+    pub(crate) lanes: Lanes<LaneKey, W>,
+    gates: BTreeMap<Partition, Gate<W>>,
+    limits: IntakeLimits,
+    crowded: bool,
+    salts: u64,
+}
+
+impl<W: Item> Intake<W> {
+    pub(crate) fn new(limits: IntakeLimits) -> Self {
+        Self {
+            consumer: Consumer::default(),
+            lanes: Lanes::new(),
+            gates: BTreeMap::new(),
+            limits,
+            crowded: false,
+            salts: 0,
+        }
+    }
+
+    /// Takes over `partition`. With `open` false its messages wait until [`open`](Self::open).
+    pub(crate) fn assign(&mut self, epoch: Epoch, partition: Partition, starts: &[Offset], open: bool) {
+        self.consumer.assign(epoch, partition, starts);
+        self.gates.insert(partition, Gate { open, stash: VecDeque::new(), flow_closed: false });
+    }
+
+    /// Lets the messages of `partition` enter their lanes.
+    pub(crate) fn open(&mut self, rules: &impl Rules, partition: Partition) {
+        if let Some(gate) = self.gates.get_mut(&partition) {
+            gate.open = true;
+        }
+        self.unstash(rules, partition);
+    }
+
+    /// Whether a message of an assignment still counts.
+    pub(crate) fn accepts(&self, rules: &impl Rules, partition: Partition, epoch: Epoch) -> bool {
+        self.consumer.owns(rules, partition, epoch) && self.consumer.may_start(partition)
+    }
+
+    /// Starts giving `partition` back: nothing of it starts any more, what waits is dropped.
+    pub(crate) fn revoke(&mut self, partition: Partition, epoch: Epoch, deadline: Instant) {
+        if self.consumer.revoke(partition, epoch, deadline) {
+            self.lanes.remove_waiting(|_, work| work.partition() == partition);
+            if let Some(gate) = self.gates.get_mut(&partition) {
+                gate.stash.clear();
+            }
+        }
+    }
+
+    /// Forgets `partition` and returns the work of it that was running, whose lanes are free now.
+    pub(crate) fn forget(&mut self, partition: Partition) -> Vec<(LaneKey, W)> {
+        self.consumer.forget(partition);
+        self.gates.remove(&partition);
+        self.lanes.remove_waiting(|_, work| work.partition() == partition);
+        let running = self.lanes.iter_running().filter(|(_, work)| work.partition() == partition);
+        let running: Vec<LaneKey> = running.map(|(lane, _)| lane.clone()).collect();
+        let finish = |lane: LaneKey| {
+            let work = self.lanes.finish(&lane);
+            (lane, work)
+        };
+        running.into_iter().map(finish).collect()
+    }
+
+    /// Whether nothing of `partition` runs and its commits are done.
+    pub(crate) fn is_drained(&self, partition: Partition) -> bool {
+        self.consumer.is_committed(partition)
+            && !self.lanes.iter_running().any(|(_, work)| work.partition() == partition)
+    }
+
+    /// Takes in work: into its lane, or into the stash behind everything of its partition that waits there.
+    pub(crate) fn offer(&mut self, rules: &impl Rules, work: W) {
+        let partition = work.partition();
+        let straight = self.gates.get(&partition).is_some_and(|gate| gate.open && gate.stash.is_empty());
+        let refused = if straight { self.admit(rules, work) } else { Some(work) };
+        if let Some(work) = refused
+            && let Some(gate) = self.gates.get_mut(&partition)
+        {
+            gate.stash.push_back(work);
+        }
+    }
+
+    /// Takes in work that no message waits for, unless its key is busy with the same version or full.
+    pub(crate) fn offer_unless_busy(&mut self, rules: &impl Rules, work: W) {
+        let lane = self.lane_of(rules, &work);
+        let runs = self.lanes.running(&lane).is_some_and(|running| running.is_same(&work));
+        let straight =
+            self.gates.get(&work.partition()).is_some_and(|gate| gate.open && gate.stash.is_empty());
+        if straight && !runs {
+            self.admit(rules, work);
+        }
+    }
+
+    fn lane_of(&mut self, rules: &impl Rules, work: &W) -> LaneKey {
+        if !rules.serialises_keys() {
+            self.salts += 1;
+        }
+        let (bucket, key) = work.object();
+        LaneKey { bucket: bucket.clone(), key: key.clone(), salt: self.salts }
+    }
+
+    /// Puts work into its lane, or hands it back when the lane is full.
+    fn admit(&mut self, rules: &impl Rules, work: W) -> Option<W> {
+        let lane = self.lane_of(rules, &work);
+        if let Some(waiting) = self.lanes.waiting_mut(&lane).find(|waiting| waiting.is_same(&work)) {
+            waiting.absorb(work);
+            return None;
+        }
+        let runs = self.lanes.running(&lane).is_some_and(|running| running.is_same(&work));
+        if runs && !rules.keeps_entry_of_running_version() {
+            self.settle(rules, &work);
+            return None;
+        }
+        if self.lanes.len(&lane) > self.limits.lane_max {
+            return Some(work);
+        }
+        self.lanes.push(lane, work);
+        None
+    }
+
+    /// Lets stashed messages into their lanes, in order, as far as there is room.
+    fn unstash(&mut self, rules: &impl Rules, partition: Partition) {
+        while let Some(gate) = self.gates.get_mut(&partition)
+            && gate.open
+            && let Some(work) = gate.stash.pop_front()
+        {
+            if let Some(refused) = self.admit(rules, work) {
+                if let Some(gate) = self.gates.get_mut(&partition) {
+                    gate.stash.push_front(refused);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Settles the messages of `work`, if they are still ours to settle.
+    pub(crate) fn settle(&mut self, rules: &impl Rules, work: &W) {
+        if self.consumer.owns(rules, work.partition(), work.epoch()) {
+            for &(from, offset) in work.offsets() {
+                self.consumer.settle(from, offset);
+            }
+        }
+    }
+
+    /// Opens and closes the flow of messages so that what is held stays within its bounds. `elsewhere` counts entries held
+    /// outside the lanes. Calls `change` for every partition whose flow opens or closes.
+    pub(crate) fn regulate(
+        &mut self,
+        rules: &impl Rules,
+        paused: bool,
+        elsewhere: usize,
+        mut change: impl FnMut(Partition, bool),
+    ) {
+        let held = self.lanes.waiting_len() + self.lanes.running_len() + elsewhere;
+        if held >= self.limits.read_ahead_max {
+            self.crowded = true;
+        } else if held <= self.limits.read_ahead_max / 2 {
+            self.crowded = false;
+        }
+        if !self.crowded {
+            let stashed = self.gates.iter().find(|(_, gate)| gate.open && !gate.stash.is_empty());
+            if let Some((&partition, _)) = stashed {
+                self.unstash(rules, partition);
+            }
+        }
+        for (&partition, gate) in &mut self.gates {
+            let leaving = !self.consumer.may_start(partition);
+            let close = paused || self.crowded || leaving || !gate.open || !gate.stash.is_empty();
+            if close != gate.flow_closed {
+                gate.flow_closed = close;
+                change(partition, !close);
+            }
+        }
+    }
+}
