@@ -1,1 +1,3 @@
 //! Drivers, configuration and command line of Backbeat.
+
+pub mod demo;

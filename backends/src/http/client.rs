@@ -168,6 +168,16 @@ impl Request {
         self
     }
 
+    /// Method, path and query, for messages.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} {}", self.method, self.path);
+        for (number, (name, value)) in self.query.iter().enumerate() {
+            let sign = if number == 0 { '?' } else { '&' };
+            write!(text, "{sign}{name}={value}").expect("writing to a string cannot fail");
+        }
+        text
+    }
+
     /// Leaves the signature out.
     pub fn unsigned(mut self) -> Self {
         self.is_signed = false;

@@ -11,9 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::id::{Bucket, EffectId, EffectIds, Site};
-use crate::model::{
-    Location, ObjectMd, ObjectRef, OverallStatus, Part, SiteStatus,
-};
+use crate::model::{Location, ObjectMd, ObjectRef, OverallStatus, Part, SiteStatus};
 use crate::parts::{Retry, RetryDecision, RetryPolicy};
 use crate::request::{BucketRules, Condition, MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use crate::rules::{AfterUnknown, OrphanEvidence, Rules};
@@ -351,11 +349,7 @@ impl CopyJob {
         }
     }
 
-    fn rules_read<R: Rules>(
-        &mut self,
-        ending: Ending<BucketRules>,
-        context: &mut Context<'_, R>,
-    ) {
+    fn rules_read<R: Rules>(&mut self, ending: Ending<BucketRules>, context: &mut Context<'_, R>) {
         match ending {
             Ending::Applied(configuration) => {
                 self.configuration = Some(configuration);
