@@ -483,7 +483,12 @@ impl<R: Rules> SiteProcessor<R> {
     fn waits_in_place(&mut self, lane: &LaneKey) -> bool {
         let Some(work) = self.intake.lanes.running_mut(lane) else { return true };
         let held = matches!(work.job.as_ref().and_then(|job| job.outcome()), Some(Outcome::Held { .. }));
-        let parked = self.parked.get(&work.partition).map_or(0, Parked::len);
+        let being_parked = self.recordings.values().filter(|recording| {
+            let first = recording.steps.front();
+            recording.work.partition == work.partition
+                && matches!(first, Some(Step::Exception(record)) if record.next.is_some())
+        });
+        let parked = self.parked.get(&work.partition).map_or(0, Parked::len) + being_parked.count();
         if !held || (self.config.keeps_version_ids && parked < self.config.parked_max) {
             return false;
         }

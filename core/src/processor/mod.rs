@@ -8,6 +8,8 @@ pub mod copy;
 mod facts;
 mod machine;
 mod parked;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use machine::{Config, Doing, Explanation, SiteProcessor, Summary};

@@ -1,0 +1,241 @@
+//! What a copy does, by what both sides hold.
+
+use super::bench::{Bench, config, is_move, is_read_of, is_write, object, source_md, target_object};
+use crate::call::{Ending, Refusal, RefusalKind};
+use crate::model::{Location, ObjectEntry, OverallStatus, SiteStatus};
+use crate::request::{MovedPart, Side, SiteReply, SiteRequest};
+use crate::time::Span;
+
+#[test]
+fn an_object_is_copied_recorded_and_committed_in_this_order() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    bench.run();
+    let expected = [
+        "rules",
+        "bucket",
+        "read Target a",
+        "read Source a",
+        "move a part 1",
+        "write a",
+        "status a COMPLETED",
+        "commit 1",
+    ];
+    assert_eq!(bench.log, expected);
+    let replica = &bench.target[&target_object("a", "v1")];
+    assert_eq!(replica.replication().status(), &OverallStatus::Replica);
+    assert_eq!(replica.replication().site_status(&"paris".into()), Some(&SiteStatus::Replica));
+    assert_eq!(replica.owner_id(), "target-owner");
+    assert_eq!(&*replica.locations()[0].key, "data-1");
+    assert_eq!(replica.fingerprint(), bench.source[&object("a", "v1")].fingerprint());
+}
+
+#[test]
+fn facts_about_buckets_are_asked_once() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    bench.write("b", "v1", &[10], "x");
+    bench.run();
+    bench.write("c", "v1", &[10], "x");
+    bench.run();
+    let asked_late =
+        bench.log.iter().skip_while(|line| !line.contains("commit")).filter(|line| *line == "rules");
+    assert_eq!(asked_late.count(), 0, "{:?}", bench.log);
+}
+
+#[test]
+fn parts_keep_their_layout_and_move_a_few_at_a_time() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[5, 5, 3], "x");
+    let (first, request) = bench.run_until_call(is_move);
+    assert_eq!(bench.held.len(), 1, "two parts at once, not three: {:?}", bench.log);
+    let reply = bench.call(request);
+    bench.reply(first, reply);
+    bench.run();
+    let replica = &bench.target[&target_object("a", "v1")];
+    let sizes: Vec<u64> = replica.locations().iter().map(|location| location.size).collect();
+    assert_eq!(sizes, [5, 5, 3]);
+    assert_eq!(replica.part_layout(), bench.source[&object("a", "v1")].part_layout());
+}
+
+#[test]
+fn an_object_without_data_is_written_without_moving_anything() {
+    let mut bench = Bench::new(config());
+    bench.write("empty", "v1", &[], "x");
+    bench.run();
+    assert!(!bench.log.iter().any(|line| line.starts_with("move")), "{:?}", bench.log);
+    assert!(bench.target[&target_object("empty", "v1")].locations().is_empty());
+}
+
+#[test]
+fn a_changed_tag_moves_metadata_only_and_keeps_the_target_s_data() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    bench.run();
+    bench.log.clear();
+    bench.write("a", "v1", &[10], "y");
+    bench.run();
+    assert_eq!(
+        bench.log,
+        ["read Target a", "read Source a", "write a keeping data", "status a COMPLETED", "commit 2"]
+    );
+    let replica = &bench.target[&target_object("a", "v1")];
+    assert_eq!(&*replica.locations()[0].key, "data-1");
+    assert_eq!(bench.tag_at_target("a", "v1").as_deref(), Some("y"));
+}
+
+#[test]
+fn an_old_message_never_brings_an_old_tag_back() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "old");
+    bench.run();
+    bench.write("a", "v1", &[10], "new");
+    bench.run();
+    let old = source_md("a", "v1", &[10], "old");
+    bench.send(ObjectEntry::of("photos", &"a".into(), old));
+    bench.run();
+    assert_eq!(bench.tag_at_target("a", "v1").as_deref(), Some("new"));
+}
+
+#[test]
+fn a_version_that_is_at_the_target_already_is_recorded_without_copying() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    bench.run();
+    bench.log.clear();
+    let again = source_md("a", "v1", &[10], "x");
+    bench.send(ObjectEntry::of("photos", &"a".into(), again));
+    bench.run();
+    assert_eq!(bench.log, ["read Target a", "read Source a", "status a COMPLETED", "commit 2"]);
+}
+
+#[test]
+fn a_version_that_is_gone_or_done_at_the_source_is_settled_without_a_record() {
+    let mut bench = Bench::new(config());
+    bench.write("gone", "v1", &[10], "x");
+    bench.source.clear();
+    bench.run();
+    assert_eq!(bench.committed.0, 1);
+    bench.write("done", "v1", &[10], "x");
+    let done = source_md("done", "v1", &[10], "x");
+    let info = done.replication().with_site_status(&"paris".into(), SiteStatus::Completed);
+    bench.source.insert(object("done", "v1"), done.with_replication(info));
+    bench.run();
+    assert_eq!(bench.committed.0, 2);
+    assert!(bench.statuses.is_empty() && bench.exceptions.is_empty());
+}
+
+#[test]
+fn a_source_that_vanishes_under_the_copy_ends_it_and_its_data_is_deleted() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[5, 5], "x");
+    let (first, request) = bench.run_until_call(is_move);
+    let reply = bench.call(request);
+    bench.reply(first, reply);
+    let (second, _) = bench.take_call(is_move);
+    let ending = Ending::Refused(Refusal::new(RefusalKind::NotFound, "NoSuchVersion"));
+    bench.reply(second, SiteReply::Moved { side: Side::Source, ending });
+    bench.run();
+    assert_eq!(bench.log[6..], ["read Target a", "delete 1 locations", "commit 1"]);
+    assert!(bench.statuses.is_empty());
+}
+
+#[test]
+fn an_unknown_write_is_repeated_with_the_same_data() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, first) = bench.run_until_call(is_write);
+    bench.reply(id, SiteReply::Written(Ending::Unknown));
+    bench.pass(Span::from_secs(5));
+    let writes = bench.log.iter().filter(|line| *line == "write a").count();
+    let moves = bench.log.iter().filter(|line| line.starts_with("move")).count();
+    assert_eq!((writes, moves), (2, 1), "{:?}", bench.log);
+    let SiteRequest::WriteMetadata { md, .. } = first else { panic!("a write") };
+    assert_eq!(bench.target[&target_object("a", "v1")].to_json(), md.to_json());
+}
+
+#[test]
+fn an_unknown_write_that_was_applied_is_found_by_looking() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, request) = bench.run_until_call(is_write);
+    bench.call(request);
+    bench.reply(id, SiteReply::Written(Ending::Unknown));
+    bench.pass(Span::from_secs(5));
+    assert_eq!(bench.statuses.len(), 1);
+    assert!(!bench.log.iter().any(|line| line.starts_with("delete")), "{:?}", bench.log);
+}
+
+/// Lets the first write end as `first` and the one after the wait be refused for good.
+fn written_in_vain(first: Ending<()>) -> Bench {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, _) = bench.run_until_call(is_write);
+    bench.reply(id, SiteReply::Written(first));
+    let (id, _) = bench.run_until_call(is_write);
+    let refusal = Refusal::new(RefusalKind::Invalid, "MalformedPOSTRequest");
+    bench.reply(id, SiteReply::Written(Ending::Refused(refusal)));
+    bench.run();
+    assert_eq!(bench.exceptions.len(), 1);
+    bench
+}
+
+#[test]
+fn data_of_a_write_that_may_still_happen_is_never_deleted() {
+    let bench = written_in_vain(Ending::Unknown);
+    assert!(!bench.log.iter().any(|line| line.starts_with("delete")), "{:?}", bench.log);
+    assert_eq!(bench.machine.summary().leaked, 1);
+}
+
+#[test]
+fn data_of_writes_that_were_all_refused_is_deleted() {
+    let unavailable = Refusal::new(RefusalKind::Unavailable, "ServiceUnavailable");
+    let bench = written_in_vain(Ending::Refused(unavailable));
+    assert!(bench.log.iter().any(|line| line == "delete 1 locations"), "{:?}", bench.log);
+    assert_eq!(bench.machine.summary().leaked, 0);
+}
+
+#[test]
+fn a_part_with_another_digest_is_never_accepted() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    for _ in 0..2 {
+        let (id, _) = bench.run_until_call(is_move);
+        let moved = MovedPart { location: Location::stored("bad", "paris-disk"), digest: "other".to_owned() };
+        bench.reply(id, SiteReply::Moved { side: Side::Target, ending: Ending::Applied(moved) });
+        assert!(bench.statuses.is_empty());
+        let due = bench.machine.poll_timeout().expect("the copy tries again");
+        bench.pass(due.since(bench.now.mono));
+        if bench.committed.0 > 0 {
+            break;
+        }
+    }
+    bench.pass(Span::from_secs(60));
+    assert_eq!(bench.statuses.len(), 1);
+    assert!(bench.log.iter().any(|line| line == "delete 1 locations" || line == "delete 2 locations"));
+    assert_ne!(&*bench.target[&target_object("a", "v1")].locations()[0].key, "bad");
+}
+
+#[test]
+fn a_conflict_at_the_target_makes_the_copy_look_again() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, request) = bench.run_until_call(is_write);
+    // Another owner was faster.
+    bench.call(request);
+    bench.reply(id, SiteReply::Written(Ending::Refused(Refusal::new(RefusalKind::Conflict, "412"))));
+    bench.run();
+    assert_eq!(bench.statuses.len(), 1);
+    assert_eq!(bench.log.iter().filter(|line| *line == "write a").count(), 1);
+}
+
+#[test]
+fn the_target_is_read_before_the_source() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, request) = bench.run_until_call(is_read_of(Side::Target));
+    assert!(!bench.log.iter().any(|line| line.starts_with("read Source")));
+    let reply = bench.call(request);
+    bench.reply(id, reply);
+    assert!(bench.log.iter().any(|line| line.starts_with("read Source")));
+}
