@@ -247,7 +247,7 @@ impl<R: Rules> Populator<R> {
             self.doubtful = None;
             self.stored = stored;
             if self.phase == Phase::Running {
-                return;
+                return self.note_progress();
             }
         }
         self.stored = stored;

@@ -1,6 +1,8 @@
 //! The populator: journal records in, queue messages out, and a saved position that never passes an unacknowledged one.
 
 mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use machine::{Bootstrap, Config, Populator, Summary};
 

@@ -2,6 +2,8 @@
 //! revision that they speak for (decisions D2 and D3).
 
 mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use machine::{Config, Stage, StatusProcessor, Summary};
 

@@ -1,0 +1,313 @@
+//! Event scripts for the populator.
+
+use std::collections::BTreeSet;
+
+use super::{Batch, Bootstrap, Config, Effect, Event, Populator, StopReason, StoredPosition};
+use crate::call::{Ending, Refusal, RefusalKind};
+use crate::id::{EffectId, JournalEpoch, Seq};
+use crate::model::{FilterConfig, LogEntry, LogRecord};
+use crate::rules::Production;
+use crate::time::{Instant, Now, Span, WallTime};
+
+const EPOCH: JournalEpoch = JournalEpoch(7);
+
+struct Bench {
+    machine: Populator<Production>,
+    now: Now,
+    journal: Vec<LogRecord>,
+    oldest: Seq,
+    epoch: JournalEpoch,
+    stored: StoredPosition,
+    /// Publishes that were not answered yet.
+    publishes: Vec<(EffectId, u64, Seq, String)>,
+    /// Messages acknowledged, in order.
+    queued: Vec<(u64, Seq)>,
+    saves: Vec<Seq>,
+    stopped: Option<StopReason>,
+    save_ending: Option<Ending<u64>>,
+}
+
+fn config() -> Config {
+    Config {
+        filter: FilterConfig::default(),
+        batch_max: 10,
+        in_flight_max: 20,
+        wait: Span::from_secs(1),
+        save_interval: Span::from_secs(1),
+        save_records: 1_000,
+        retry_delay: Span::from_millis(500),
+        bootstrap: Bootstrap::Oldest,
+    }
+}
+
+fn record(status: &str) -> LogRecord {
+    let value = format!(
+        r#"{{"versionId":"v1","replicationInfo":{{"status":"{status}","backends":[{{"site":"paris","status":"{status}","dataStoreVersionId":""}}],"content":["METADATA"],"storageClass":"paris"}}}}"#
+    );
+    LogRecord { timestamp: None, db: "photos".into(), entries: vec![LogEntry::put("key\0v1", value)] }
+}
+
+impl Bench {
+    fn new(config: Config, records: &[&str]) -> Self {
+        Self {
+            machine: Populator::new(config, Production),
+            now: Now { mono: Instant::START, wall: WallTime::from_millis(0) },
+            journal: records.iter().map(|status| record(status)).collect(),
+            oldest: Seq(1),
+            epoch: EPOCH,
+            stored: StoredPosition::default(),
+            publishes: Vec::new(),
+            queued: Vec::new(),
+            saves: Vec::new(),
+            stopped: None,
+            save_ending: None,
+        }
+    }
+
+    fn stored_at(mut self, position: u64) -> Self {
+        self.stored = StoredPosition { position: Some((Seq(position), EPOCH)), version: 3 };
+        self
+    }
+
+    fn start(mut self) -> Self {
+        self.handle(Event::Started);
+        self
+    }
+
+    /// Applies an event and carries out everything but publishes, which the test answers.
+    fn handle(&mut self, event: Event) {
+        self.machine.handle(self.now, event);
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::LoadPosition { id } => {
+                    let ending = Ending::Applied(self.stored);
+                    self.machine.handle(self.now, Event::PositionLoaded { id, ending });
+                }
+                Effect::ReadJournal { id, from, limit, .. } => self.read(id, from, limit),
+                Effect::Publish { id, producer, seq, publish, .. } => {
+                    self.publishes.push((id, producer, seq, publish.key));
+                }
+                Effect::SavePosition { id, position, epoch, version } => {
+                    let ending = self.save_ending.take().unwrap_or_else(|| {
+                        assert_eq!(version, self.stored.version);
+                        self.stored =
+                            StoredPosition { position: Some((position, epoch)), version: version + 1 };
+                        self.saves.push(position);
+                        Ending::Applied(version + 1)
+                    });
+                    self.machine.handle(self.now, Event::PositionSaved { id, ending });
+                }
+                Effect::Stopped { reason } => self.stopped = Some(reason),
+                Effect::Unreadable { .. } => {}
+            }
+        }
+    }
+
+    /// Answers a read, unless it would have to wait for something new.
+    fn read(&mut self, id: EffectId, from: Option<Seq>, limit: usize) {
+        let end = Seq(self.journal.len() as u64 + 1);
+        let start = from.unwrap_or(end);
+        if from.is_some() && start >= end {
+            return;
+        }
+        let all =
+            self.journal.iter().cloned().enumerate().map(|(index, record)| (Seq(index as u64 + 1), record));
+        let records: Vec<_> =
+            all.filter(|(seq, _)| *seq >= start && *seq >= self.oldest).take(limit).collect();
+        let next = records.last().map_or(start, |(seq, _)| seq.next());
+        let batch = Batch { records, next, end, epoch: self.epoch, oldest: self.oldest };
+        self.machine.handle(self.now, Event::JournalRead { id, ending: Ending::Applied(batch) });
+    }
+
+    fn acknowledge(&mut self, index: usize) {
+        let (id, producer, seq, _) = self.publishes.remove(index);
+        self.queued.push((producer, seq));
+        self.handle(Event::Published { id, ending: Ending::Applied(()) });
+    }
+
+    fn pass(&mut self, span: Span) {
+        let end = self.now.mono + span;
+        while let Some(due) = self.machine.poll_timeout().filter(|&due| due <= end) {
+            self.now.mono = due.max(self.now.mono);
+            self.handle(Event::Timer);
+        }
+        self.now.mono = end;
+    }
+}
+
+#[test]
+fn the_first_start_saves_where_it_begins_before_it_reads() {
+    let bench = Bench::new(config(), &["PENDING"]).start();
+    assert_eq!(bench.saves, [Seq(1)]);
+    assert_eq!(bench.publishes.len(), 1);
+}
+
+#[test]
+fn history_is_left_out_where_the_source_says_so() {
+    let bench = Bench::new(Config { bootstrap: Bootstrap::End, ..config() }, &["PENDING"; 3]).start();
+    assert_eq!(bench.saves, [Seq(4)]);
+    assert!(bench.publishes.is_empty());
+}
+
+#[test]
+fn only_pending_entries_are_queued() {
+    let bench = Bench::new(config(), &["PENDING", "COMPLETED", "REPLICA", "PENDING"]).stored_at(1).start();
+    let seqs: Vec<Seq> = bench.publishes.iter().map(|publish| publish.2).collect();
+    assert_eq!(seqs, [Seq(1), Seq(4)]);
+    assert_eq!(bench.publishes[0].3, "photos%2Fkey");
+}
+
+#[test]
+fn the_saved_position_never_passes_what_is_not_acknowledged() {
+    let mut bench = Bench::new(config(), &["PENDING"; 4]).stored_at(1).start();
+    bench.acknowledge(3);
+    bench.acknowledge(1);
+    bench.pass(Span::from_secs(5));
+    assert!(bench.saves.is_empty());
+    bench.acknowledge(0);
+    bench.pass(Span::from_secs(2));
+    assert_eq!(bench.saves, [Seq(3)]);
+    bench.acknowledge(0);
+    bench.pass(Span::from_secs(2));
+    assert_eq!(bench.saves, [Seq(3), Seq(5)]);
+}
+
+#[test]
+fn records_without_messages_move_the_position_too() {
+    let mut bench = Bench::new(config(), &["COMPLETED"; 4]).stored_at(1).start();
+    bench.pass(Span::from_secs(2));
+    assert_eq!(bench.saves, [Seq(5)]);
+}
+
+#[test]
+fn a_lost_acknowledgement_rewinds_to_the_saved_position_with_a_new_producer() {
+    for ending in [Ending::Unknown, Ending::Refused(Refusal::new(RefusalKind::TooLarge, "MSG_SIZE"))] {
+        let mut bench = Bench::new(config(), &["PENDING"; 3]).stored_at(1).start();
+        bench.acknowledge(0);
+        let (id, ..) = bench.publishes.remove(0);
+        let late = bench.publishes.remove(0);
+        bench.handle(Event::Published { id, ending });
+        // What the old producer still says does not count.
+        bench.handle(Event::Published { id: late.0, ending: Ending::Applied(()) });
+        bench.pass(Span::from_secs(5));
+        assert!(bench.saves.is_empty());
+        let again: Vec<(u64, Seq)> = bench.publishes.iter().map(|publish| (publish.1, publish.2)).collect();
+        assert_eq!(again, [(2, Seq(1)), (2, Seq(2)), (2, Seq(3))]);
+    }
+}
+
+#[test]
+fn reading_stops_while_too_much_is_under_way() {
+    let mut bench = Bench::new(config(), &["PENDING"; 60]).stored_at(1).start();
+    assert_eq!(bench.publishes.len(), 20);
+    bench.acknowledge(0);
+    assert_eq!(bench.publishes.len(), 29);
+}
+
+#[test]
+fn another_owner_s_save_fences_this_one() {
+    let mut bench = Bench::new(config(), &["COMPLETED"]).stored_at(1).start();
+    bench.save_ending = Some(Ending::Refused(Refusal::new(RefusalKind::Conflict, "BadVersion")));
+    bench.pass(Span::from_secs(2));
+    assert_eq!(bench.stopped, Some(StopReason::Fenced));
+    assert!(bench.machine.is_stopped());
+    assert_eq!(bench.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_save_of_unknown_ending_is_looked_up() {
+    for applied in [false, true] {
+        let mut bench = Bench::new(config(), &["COMPLETED"; 2]).stored_at(1).start();
+        bench.save_ending = Some(Ending::Unknown);
+        if applied {
+            bench.stored = StoredPosition { position: Some((Seq(3), EPOCH)), version: 4 };
+        }
+        bench.pass(Span::from_secs(5));
+        assert_eq!(bench.stopped, None);
+        assert_eq!(bench.stored.position, Some((Seq(3), EPOCH)));
+    }
+}
+
+#[test]
+fn a_save_of_unknown_ending_that_somebody_else_overtook_stops_the_machine() {
+    let mut bench = Bench::new(config(), &["COMPLETED"; 2]).stored_at(1).start();
+    bench.save_ending = Some(Ending::Unknown);
+    bench.stored = StoredPosition { position: Some((Seq(2), EPOCH)), version: 9 };
+    bench.pass(Span::from_secs(5));
+    assert_eq!(bench.stopped, Some(StopReason::Fenced));
+}
+
+#[test]
+fn a_journal_that_lost_records_or_changed_is_never_read_on() {
+    let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
+    bench.oldest = Seq(4);
+    let bench = bench.start();
+    assert_eq!(bench.stopped, Some(StopReason::HistoryLost { wanted: Seq(2), oldest: Seq(4) }));
+
+    let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
+    bench.epoch = JournalEpoch(8);
+    let bench = bench.start();
+    assert_eq!(bench.stopped, Some(StopReason::EpochChanged { stored: EPOCH, found: JournalEpoch(8) }));
+}
+
+#[test]
+fn entries_that_cannot_be_read_are_counted_and_passed_over() {
+    let mut bench = Bench::new(config(), &["PENDING"]).stored_at(1);
+    bench.journal[0].entries[0].value = Some("not JSON".into());
+    let mut bench = bench.start();
+    bench.pass(Span::from_secs(2));
+    assert_eq!(bench.machine.summary().unreadable, 1);
+    assert_eq!(bench.saves, [Seq(2)]);
+}
+
+#[test]
+fn a_machine_that_lost_its_ownership_does_nothing_more() {
+    let mut bench = Bench::new(config(), &["PENDING"; 2]).stored_at(1).start();
+    bench.handle(Event::OwnershipLost);
+    let before = bench.publishes.len();
+    bench.acknowledge(0);
+    bench.pass(Span::from_secs(5));
+    assert!(bench.saves.is_empty());
+    assert_eq!(bench.publishes.len(), before - 1);
+    assert_eq!(bench.stopped, Some(StopReason::OwnershipLost));
+}
+
+proptest::proptest! {
+    /// Whatever the order of acknowledgements and their losses: every PENDING record is queued, the position saved at any
+    /// time has nothing unacknowledged below it, and it gets to the end.
+    #[test]
+    fn nothing_is_lost_whatever_the_acknowledgements_do(
+        pending in proptest::collection::vec(proptest::bool::ANY, 1..40),
+        choices in proptest::collection::vec((0_usize..100, 0_u8..10), 0..200),
+    ) {
+        let statuses: Vec<&str> = pending.iter().map(|is| if *is { "PENDING" } else { "COMPLETED" }).collect();
+        let mut bench = Bench::new(config(), &statuses).stored_at(1).start();
+        let mut acknowledged = BTreeSet::new();
+        let mut choices = choices.into_iter();
+        for _ in 0..2_000 {
+            if bench.publishes.is_empty() {
+                bench.pass(Span::from_secs(2));
+                if bench.publishes.is_empty() {
+                    break;
+                }
+            }
+            let (choice, fate) = choices.next().unwrap_or((0, 9));
+            let index = choice % bench.publishes.len();
+            if fate == 0 {
+                let (id, ..) = bench.publishes.remove(index);
+                bench.handle(Event::Published { id, ending: Ending::Unknown });
+                bench.publishes.clear();
+            } else {
+                acknowledged.insert(bench.publishes[index].2);
+                bench.acknowledge(index);
+            }
+            let saved = bench.stored.position.expect("stored from the start").0;
+            for (index, is_pending) in pending.iter().enumerate() {
+                let seq = Seq(index as u64 + 1);
+                proptest::prop_assert!(!is_pending || seq >= saved || acknowledged.contains(&seq));
+            }
+        }
+        bench.pass(Span::from_secs(5));
+        proptest::prop_assert_eq!(bench.stored.position.expect("stored").0, Seq(pending.len() as u64 + 1));
+    }
+}
