@@ -73,7 +73,9 @@ impl Bench {
         let mut entry = match status {
             SiteStatus::Completed => entry.to_completed(&site.into()),
             SiteStatus::Failed => entry.to_failed(&site.into()),
-            _ => entry.to_pending(&site.into()),
+            SiteStatus::Pending | SiteStatus::Replica | SiteStatus::Other(_) => {
+                entry.to_pending(&site.into())
+            }
         };
         entry.site = Some(site.into());
         self.send(Message::Object(Box::new(entry)));
@@ -130,7 +132,10 @@ impl Bench {
                 self.stored = Some(md);
                 SiteReply::Written(Ending::Applied(()))
             }
-            other => panic!("the status processor does not ask for {other:?}"),
+            SiteRequest::MovePart(_)
+            | SiteRequest::DeleteData { .. }
+            | SiteRequest::ReadRules { .. }
+            | SiteRequest::CheckBucket { .. } => panic!("the status processor does not ask for {request:?}"),
         }
     }
 
