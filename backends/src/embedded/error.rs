@@ -1,5 +1,6 @@
 //! How the embedded store refuses.
 
+use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,15 @@ impl StoreError {
     /// True if nothing of the write can be there: repeating it is safe.
     pub fn is_definite(&self) -> bool {
         !matches!(self, StoreError::Unknown { .. })
+    }
+
+    /// The ending of a call that failed for this reason: refused as unavailable where nothing can have been written.
+    pub fn into_ending<T>(self) -> Ending<T> {
+        if self.is_definite() {
+            Ending::Refused(Refusal::new(RefusalKind::Unavailable, self.to_string()))
+        } else {
+            Ending::Unknown
+        }
     }
 
     pub(super) fn io(file: &Path, error: &io::Error) -> Self {

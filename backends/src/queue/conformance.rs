@@ -627,6 +627,13 @@ pub async fn creating_a_topic_twice_is_fine_unless_it_differs(harness: &impl Que
     let compacted = queue.create_topic(&TopicSpec::new(TOPIC).kept(Retention::LatestPerKey)).await;
     assert_eq!(refused(compacted), RefusalKind::Conflict);
     assert_eq!(refused(queue.partitions(&Topic::from("none")).await), RefusalKind::NotFound);
+    for name in ["", "..", "a b", "a/b", "a\0b"] {
+        assert_eq!(
+            refused(queue.create_topic(&TopicSpec::new(name)).await),
+            RefusalKind::Invalid,
+            "{name:?}"
+        );
+    }
     let consumer = subscribe(&queue, "group", &topic).await;
     assert_eq!(number(&message(&consumer).await), 0);
 }

@@ -63,7 +63,7 @@ pub trait Log: Send + Sync + 'static {
         key: Option<Bytes>,
         payload: Option<Bytes>,
         timestamp: WallTime,
-    ) -> impl Future<Output = Ending<Offset>> + Send + 'static;
+    ) -> impl Future<Output = Ending<Offset>> + Send + 'static + use<Self>;
     /// The oldest offset there is, and the one after the newest.
     fn bounds(&self, slot: &Slot) -> (Offset, Offset);
     /// Up to `limit` messages from `from` on, in order; bounded in bytes too, but never empty if there is one.
@@ -79,7 +79,7 @@ pub trait Log: Send + Sync + 'static {
         group: &Group,
         slot: &Slot,
         upto: Offset,
-    ) -> impl Future<Output = Ending<()>> + Send + 'static;
+    ) -> impl Future<Output = Ending<()>> + Send + 'static + use<Self>;
     /// What a group has committed.
     fn committed(&self, group: &Group, slot: &Slot) -> Option<Offset>;
     /// The newest payload of each key of a partition of a compacted topic.
@@ -135,6 +135,9 @@ impl<L: Log> Queue for LocalQueue<L> {
     async fn create_topic(&self, spec: &TopicSpec) -> Ending<()> {
         if spec.partitions == 0 {
             return Ending::Refused(Refusal::new(RefusalKind::Invalid, "NoPartitions"));
+        }
+        if !is_topic_name(spec.topic.as_str()) {
+            return Ending::Refused(Refusal::new(RefusalKind::Invalid, "InvalidTopicName"));
         }
         if let Some(existing) = self.0.log.spec(&spec.topic) {
             let compacted = |spec: &TopicSpec| spec.retention == Retention::LatestPerKey;
@@ -220,6 +223,12 @@ impl<L: Log> Queue for LocalQueue<L> {
     }
 }
 
+/// What Kafka takes for the name of a topic.
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.bytes().all(is_allowed)
+}
+
 fn unknown_topic() -> Refusal {
     Refusal::new(RefusalKind::NotFound, "UnknownTopicOrPartition")
 }
@@ -250,7 +259,7 @@ impl<L: Log> Producer for LocalProducer<L> {
         &self,
         topic: &Topic,
         record: Record,
-    ) -> impl Future<Output = Ending<(Partition, Offset)>> + Send + 'static {
+    ) -> impl Future<Output = Ending<(Partition, Offset)>> + Send + 'static + use<L> {
         let placed = self.partition(topic, &record).map(|partition| {
             let slot = Slot::new(topic, partition);
             (partition, self.0.log.append(slot, record.key, record.payload, self.0.clock.now()))

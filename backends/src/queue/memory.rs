@@ -132,7 +132,7 @@ impl Log for MemoryLog {
         key: Option<Bytes>,
         payload: Option<Bytes>,
         timestamp: WallTime,
-    ) -> impl Future<Output = Ending<Offset>> + Send + 'static {
+    ) -> impl Future<Output = Ending<Offset>> + Send + 'static + use<> {
         let mut state = self.state();
         let topic = state.topics.get_mut(&slot.topic).expect("the topic exists");
         let partition = topic.partitions.get_mut(slot.partition.0 as usize).expect("the partition exists");
@@ -173,7 +173,7 @@ impl Log for MemoryLog {
         group: &Group,
         slot: &Slot,
         upto: Offset,
-    ) -> impl Future<Output = Ending<()>> + Send + 'static {
+    ) -> impl Future<Output = Ending<()>> + Send + 'static + use<> {
         let mut state = self.state();
         state.committed.insert((group.clone(), slot.clone()), upto);
         state.prune(slot);

@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod embedded;
 mod group;
 pub mod local;
 pub mod memory;
@@ -258,7 +259,7 @@ pub trait Producer: Send + Sync + 'static {
         &self,
         topic: &Topic,
         record: Record,
-    ) -> impl Future<Output = Ending<(Partition, Offset)>> + Send + 'static;
+    ) -> impl Future<Output = Ending<(Partition, Offset)>> + Send + 'static + use<Self>;
 }
 
 /// One member of a consumer group.
@@ -300,7 +301,7 @@ pub trait Queue: Send + Sync + 'static {
     type Consumer: Consumer;
 
     /// Makes sure that a topic exists. `Refused(Conflict)` if it exists with another number of partitions or is
-    /// compacted where the other is not.
+    /// compacted where the other is not, `Refused(Invalid)` for a name that Kafka does not allow.
     fn create_topic(&self, spec: &TopicSpec) -> impl Future<Output = Ending<()>> + Send;
 
     /// How many partitions a topic has; `Refused(NotFound)` if it does not exist.
