@@ -37,6 +37,18 @@ pub(crate) struct Plan {
     pub(crate) version: NodeVersion,
 }
 
+impl Plan {
+    /// Whether it makes or changes an ephemeral node.
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        self.ephemeral.is_some()
+    }
+
+    /// Its durable part alone: the session of the ephemeral one has ended meanwhile.
+    pub(crate) fn without_ephemeral(self) -> Self {
+        Self { ephemeral: None, ..self }
+    }
+}
+
 /// Nodes by path, and who watches them.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
@@ -159,6 +171,21 @@ impl Tree {
         match change {
             Change::Put { path, data, version } => self.put(&path, Kept { data, version, session: None }),
             Change::Delete { path } => self.remove(&path),
+        }
+    }
+
+    /// Makes the durable part of the tree what is stored.
+    pub(crate) fn replace_durable(&mut self, stored: Vec<Change>) {
+        let durable = self.nodes.iter().filter(|(_, kept)| kept.session.is_none());
+        let mut gone: Vec<NodePath> = durable.map(|(path, _)| path.clone()).collect();
+        for change in stored {
+            if let Change::Put { path, .. } = &change {
+                gone.retain(|known| known != path);
+            }
+            self.apply_change(change);
+        }
+        for path in gone {
+            self.remove(&path);
         }
     }
 
