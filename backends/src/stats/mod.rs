@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod embedded;
 pub mod memory;
 mod table;
 
@@ -80,7 +81,7 @@ impl Subscription {
 ///
 /// A key holds one kind of thing: using it as another is `Refused(Conflict)` with code `WRONGTYPE`. A key past its
 /// expiry is as if it had never been. `Refused(Unavailable)`: the store cannot be reached, nothing was done. `Unknown`:
-/// an addition may or may not have happened; statistics live with either, so it is not repeated.
+/// a change may or may not have happened, or may not survive a restart; statistics live with either.
 pub trait Stats: Send + Sync + 'static {
     /// Adds to a counter, from zero if it does not exist, and gives the sum. `life` sets its expiry anew.
     fn add(&self, key: &str, delta: i64, life: Option<Span>) -> impl Future<Output = Ending<i64>> + Send;

@@ -29,7 +29,11 @@ impl SortedSet {
         true
     }
 
-    fn range(&self, range: ScoreRange) -> Vec<Scored> {
+    pub(crate) fn score(&self, member: &str) -> Option<i64> {
+        self.scores.get(member).copied()
+    }
+
+    pub(crate) fn range(&self, range: ScoreRange) -> Vec<Scored> {
         let within = self
             .order
             .range((range.score_min, String::new())..)
@@ -104,6 +108,17 @@ impl StatsTable {
         self.entries.insert(key, entry);
     }
 
+    /// Puts back a member of a set; nothing if there is no set at the key.
+    pub(crate) fn restore_member(&mut self, key: &str, entry: Scored) -> Option<()> {
+        match &mut self.entries.get_mut(key)?.thing {
+            Thing::Set(set) => {
+                set.insert(entry);
+                Some(())
+            }
+            Thing::Counter(_) | Thing::Value(_) => None,
+        }
+    }
+
     pub(crate) fn add(
         &mut self,
         key: &str,
@@ -166,7 +181,7 @@ impl StatsTable {
     }
 
     pub(crate) fn sorted_score(&self, key: &str, member: &str) -> Result<Option<i64>, Refusal> {
-        Ok(self.sorted(key)?.and_then(|set| set.scores.get(member).copied()))
+        Ok(self.sorted(key)?.and_then(|set| set.score(member)))
     }
 
     pub(crate) fn sorted_count(&self, key: &str) -> Result<u64, Refusal> {
