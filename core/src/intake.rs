@@ -2,6 +2,7 @@
 //! messages that closes before memory grows (invariants I2, I7 and I8, decision D9).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use crate::consumer::Consumer;
 use crate::id::{Bucket, Epoch, ObjectKey, Offset, Partition, TopicPartition};
@@ -189,6 +190,17 @@ impl<W: Item> Intake<W> {
         }
     }
 
+    /// Every partition gets its chance: one that is stuck behind a hot key holds no other up.
+    fn unstash_all(&mut self, rules: &impl Rules) {
+        let mut after = Bound::Unbounded;
+        while let Some((&partition, _)) =
+            self.gates.range((after, Bound::Unbounded)).find(|(_, gate)| gate.open && !gate.stash.is_empty())
+        {
+            self.unstash(rules, partition);
+            after = Bound::Excluded(partition);
+        }
+    }
+
     /// Settles the messages of `work`, if they are still ours to settle.
     pub(crate) fn settle(&mut self, rules: &impl Rules, work: &W) {
         if self.consumer.owns(rules, work.partition(), work.epoch()) {
@@ -214,10 +226,7 @@ impl<W: Item> Intake<W> {
             self.crowded = false;
         }
         if !self.crowded {
-            let stashed = self.gates.iter().find(|(_, gate)| gate.open && !gate.stash.is_empty());
-            if let Some((&partition, _)) = stashed {
-                self.unstash(rules, partition);
-            }
+            self.unstash_all(rules);
         }
         for (&partition, gate) in &mut self.gates {
             let leaving = !self.consumer.may_start(partition);
@@ -227,5 +236,110 @@ impl<W: Item> Intake<W> {
                 change(partition, !close);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Production;
+
+    #[derive(Debug)]
+    struct Entry {
+        key: ObjectKey,
+        bucket: Bucket,
+        version: u32,
+        message: (TopicPartition, Offset),
+    }
+
+    impl Item for Entry {
+        fn partition(&self) -> Partition {
+            self.message.0.partition
+        }
+
+        fn epoch(&self) -> Epoch {
+            Epoch(1)
+        }
+
+        fn offsets(&self) -> &[(TopicPartition, Offset)] {
+            std::slice::from_ref(&self.message)
+        }
+
+        fn object(&self) -> (&Bucket, &ObjectKey) {
+            (&self.bucket, &self.key)
+        }
+
+        fn is_same(&self, other: &Self) -> bool {
+            self.version == other.version
+        }
+
+        fn absorb(&mut self, _other: Self) {}
+    }
+
+    fn entry(partition: u32, key: &str, version: u32) -> Entry {
+        let from = TopicPartition { topic: 0, partition: Partition(partition) };
+        let message = (from, Offset(u64::from(version)));
+        Entry { key: key.into(), bucket: "b".into(), version, message }
+    }
+
+    fn intake(lane_max: usize) -> Intake<Entry> {
+        let mut intake = Intake::new(IntakeLimits { read_ahead_max: 100, lane_max });
+        for partition in 0..2 {
+            intake.assign(Epoch(1), Partition(partition), &[Offset(0)], true);
+        }
+        intake
+    }
+
+    fn started(intake: &mut Intake<Entry>) -> Vec<(String, u32)> {
+        let mut started = Vec::new();
+        while let Some(lane) = intake.lanes.start_next_key() {
+            let entry = intake.lanes.finish(&lane);
+            started.push((entry.key.to_string(), entry.version));
+            intake.regulate(&Production, false, 0, |_, _| {});
+        }
+        started
+    }
+
+    #[test]
+    fn a_partition_that_is_stuck_holds_no_other_up() {
+        let mut intake = intake(1);
+        intake.lanes.block(LaneKey { bucket: "b".into(), key: "stuck".into(), salt: 0 });
+        for version in 0..4 {
+            intake.offer(&Production, entry(0, "stuck", version));
+            intake.offer(&Production, entry(1, "hot", version));
+        }
+        let order = started(&mut intake);
+        let expected: Vec<_> = (0..4).map(|version| ("hot".to_owned(), version)).collect();
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn what_waits_in_front_of_a_full_lane_keeps_its_order() {
+        let mut intake = intake(1);
+        for version in 0..5 {
+            intake.offer(&Production, entry(0, "hot", version));
+        }
+        intake.offer(&Production, entry(0, "other", 0));
+        let order = started(&mut intake);
+        let hot: Vec<u32> =
+            order.iter().filter(|(key, _)| key == "hot").map(|(_, version)| *version).collect();
+        assert_eq!(hot, [0, 1, 2, 3, 4]);
+        assert!(order.contains(&("other".to_owned(), 0)));
+    }
+
+    #[test]
+    fn the_flow_of_a_partition_closes_while_something_waits_in_front_of_a_lane() {
+        let mut intake = intake(1);
+        for version in 0..5 {
+            intake.offer(&Production, entry(0, "hot", version));
+        }
+        let mut changes = Vec::new();
+        intake.regulate(&Production, false, 0, |partition, open| changes.push((partition, open)));
+        assert_eq!(changes, [(Partition(0), false)]);
+        while let Some(lane) = intake.lanes.start_next_key() {
+            intake.lanes.finish(&lane);
+            intake.regulate(&Production, false, 0, |partition, open| changes.push((partition, open)));
+        }
+        assert_eq!(changes, [(Partition(0), false), (Partition(0), true)]);
     }
 }
