@@ -17,12 +17,14 @@ mod object_md;
 mod object_ref;
 mod ranges;
 mod records;
+mod replication_configuration;
 mod replication_info;
 mod revision;
 mod routing;
 mod status;
 mod status_decision;
 mod version_id;
+mod xml_element;
 
 pub use entry::{AccountId, ObjectEntry, origin_op};
 pub use filter::{Decision, FilterConfig, IgnoreReason, Publish, SiteCount, decide};
@@ -39,6 +41,10 @@ pub use object_md::{Encryption, MetadataError, ObjectMd};
 pub use object_ref::{ObjectRef, VersionRef};
 pub use ranges::{ByteRange, PartRanges};
 pub use records::{FailureRecord, MetricKind, SiteMetric};
+pub use replication_configuration::{
+    ConfigurationError, ConfigurationRules, Endpoint, ReplicationConfiguration, ReplicationRule,
+    is_bucket_name,
+};
 pub use replication_info::{Backend, PREFERRED_READ, ReplicationInfo};
 pub use revision::{Fingerprint, Revision, StateTag, StateTagError};
 pub use routing::{SiteConfig, SiteKind, Task, dedupe_key, ordering_key, route, route_object};
