@@ -1,6 +1,6 @@
 use backbeat_core::id::Topic;
 use backbeat_core::model::{
-    Message, ObjectMd, Report, StatusAction, StatusConfig, StatusPlan, decide_status, parse_message,
+    Message, NoChange, ObjectMd, Report, StatusAction, StatusConfig, StatusPlan, decide_status, parse_message,
 };
 use backbeat_core::time::WallTime;
 use serde_json::{Value, json};
@@ -14,28 +14,40 @@ pub(crate) fn check(case: &str, _shared: &Value) -> Outcome {
     let Message::Object(message) = parse_message(member(&case, "statusEntry")?.to_string().as_bytes()) else {
         return Err("the status message is no object entry".to_owned());
     };
-    let error = member(&case, "error")?;
-    let report = match Report::of(&message) {
-        Ok(report) => report,
-        Err(_) if error == "InternalError" && case["metadataGet"].is_null() => return Ok(()),
-        Err(found) => return Err(format!("the report was refused: {found}")),
-    };
     let object = message.object_ref();
     let query = object.version.metadata_query();
     let get = json!({"bucket": object.bucket.as_str(), "objectKey": object.key.as_str(), "versionId": query});
-    expect("metadataGet", &get, member(&case, "metadataGet")?)?;
-    if case.get("getMetadataError").is_some_and(|error| !error.is_null()) {
-        return expect("metadataPut", &Value::Null, member(&case, "metadataPut")?);
-    }
-    let stored =
-        ObjectMd::parse(&member(&case, "storedMetadata")?.to_string()).map_err(|error| error.to_string())?;
-    let now = milliseconds(text(&case, "now")?).ok_or("`now` is not a time")?;
-    let config = config(member(&case, "config")?)?;
-    let mut plan = decide_status(&report, &message, &stored, &config, WallTime::from_millis(now));
-    if case.get("putMetadataError").is_some_and(|error| !error.is_null()) {
-        // What follows a write does not happen when the write fails.
-        plan = StatusPlan { action: plan.action, failure: None, gc: None, metric: None };
-    }
+    let fails = |name: &str| case.get(name).is_some_and(|error| !error.is_null());
+    let nothing = || StatusPlan {
+        action: StatusAction::NoChange(NoChange::OtherRevision),
+        failure: None,
+        gc: None,
+        metric: None,
+    };
+    let plan = match Report::of(&message) {
+        Err(found) => {
+            if case["error"] != "InternalError" {
+                return Err(format!("the report was refused: {found}"));
+            }
+            expect("metadataGet", &Value::Null, member(&case, "metadataGet")?)?;
+            nothing()
+        }
+        Ok(report) => {
+            expect("metadataGet", &get, member(&case, "metadataGet")?)?;
+            expect("error", &json!(case["error"] == "InternalError"), &json!(false))?;
+            if fails("getMetadataError") {
+                nothing()
+            } else {
+                let stored = ObjectMd::parse(&member(&case, "storedMetadata")?.to_string());
+                let stored = stored.map_err(|error| error.to_string())?;
+                let now = milliseconds(text(&case, "now")?).ok_or("`now` is not a time")?;
+                let config = config(member(&case, "config")?)?;
+                let plan = decide_status(&report, &message, &stored, &config, WallTime::from_millis(now));
+                // What follows a write does not happen when the write fails.
+                if fails("putMetadataError") { StatusPlan { action: plan.action, ..nothing() } } else { plan }
+            }
+        }
+    };
     let (mut put, mut replays) = (Value::Null, Vec::new());
     match &plan.action {
         StatusAction::NoChange(_) => {}
