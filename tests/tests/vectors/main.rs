@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn trials(folder: &Path, own: bool) -> Result<Vec<Trial>, String> {
-    let differences = Arc::new(Differences::read(&own_folder().join("differences.json"))?);
+    let differences = Differences::read(&own_folder().join("differences.json"))?;
     let listing = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut files: Vec<PathBuf> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));

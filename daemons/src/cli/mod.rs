@@ -1,0 +1,5 @@
+//! Commands of the binary, one file each.
+
+pub mod filter;
+mod lines;
+pub mod version_id;
