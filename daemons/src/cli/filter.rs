@@ -23,8 +23,8 @@ pub struct Filter {
     /// Topic that the messages are for.
     #[arg(long, default_value = "backbeat-replication")]
     topic: String,
-    /// Location whose objects are not replicated (repeatable).
-    #[arg(long = "cold-location", value_name = "NAME")]
+    /// Location whose objects are not replicated (repeatable). Left out: the cold location that upstream ships with.
+    #[arg(long = "cold-location", value_name = "NAME", default_value = "location-dmf-v1")]
     cold_locations: Vec<String>,
 }
 
