@@ -11,5 +11,6 @@ pub mod coordination;
 pub mod credentials;
 pub mod embedded;
 pub mod http;
+pub mod journal;
 pub mod queue;
 pub mod stats;
