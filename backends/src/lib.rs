@@ -12,5 +12,6 @@ pub mod credentials;
 pub mod embedded;
 pub mod http;
 pub mod journal;
+pub mod objects;
 pub mod queue;
 pub mod stats;
