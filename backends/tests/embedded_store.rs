@@ -166,14 +166,21 @@ async fn a_failed_sync_is_never_acknowledged() {
     faults.fail_sync();
     put(&store, "during", b"x").await.unwrap_err();
     faults.heal();
-    assert_eq!(get_after(&store, "before").await, Some(b"kept".to_vec()));
+    assert_eq!(get(&store, "before"), Some(b"kept".to_vec()));
     put(&store, "after", b"works").await.unwrap();
 }
 
-/// A read after the store had the occasion to open its file again.
-async fn get_after(store: &Store, key: &str) -> Option<Vec<u8>> {
-    put(store, "occasion", b"").await.unwrap();
-    get(store, key)
+#[tokio::test]
+async fn readers_open_the_file_again_without_waiting_for_a_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = with_faults(directory.path());
+    put(&store, "before", b"kept").await.unwrap();
+    faults.fill_after(0);
+    let error = put(&store, "during", b"x").await.unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    faults.heal();
+    assert_eq!(get(&store, "before"), Some(b"kept".to_vec()));
+    assert_eq!(get(&store, "during"), None);
 }
 
 #[tokio::test]

@@ -83,11 +83,22 @@ fn full() -> io::Error {
 pub(super) struct Disk {
     file: File,
     faults: Option<Arc<DiskFaults>>,
+    /// Set when making data durable failed: from then on nobody knows what is on the disk.
+    sync_failed: Arc<AtomicBool>,
 }
 
 impl Disk {
-    pub(super) fn new(file: File, faults: Option<Arc<DiskFaults>>) -> Self {
-        Self { file, faults }
+    pub(super) fn new(file: File, faults: Option<Arc<DiskFaults>>, sync_failed: Arc<AtomicBool>) -> Self {
+        Self { file, faults, sync_failed }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some(faults) = &self.faults
+            && faults.sync_fails.load(Ordering::SeqCst)
+        {
+            return Err(io::Error::other("sync failed (injected)"));
+        }
+        self.file.sync_data()
     }
 }
 
@@ -111,12 +122,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if let Some(faults) = &self.faults
-            && faults.sync_fails.load(Ordering::SeqCst)
-        {
-            return Err(io::Error::other("sync failed (injected)"));
-        }
-        self.file.sync_data()
+        self.sync().inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase};
 use std::fs::OpenOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -99,6 +99,7 @@ struct Shared {
     database: RwLock<Option<Database>>,
     commits: AtomicU64,
     writes: AtomicU64,
+    sync_failed: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -127,8 +128,9 @@ impl Store {
             database: RwLock::new(None),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            sync_failed: Arc::default(),
         });
-        shared.reopen()?;
+        shared.ensure_open()?;
         shared.directory.sync()?;
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let writer = thread::Builder::new()
@@ -209,6 +211,7 @@ impl Shared {
     where
         E: From<StoreError>,
     {
+        self.ensure_open()?;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = database.as_ref() else {
             return Err(self.unavailable().into());
@@ -231,10 +234,27 @@ impl Shared {
         }
     }
 
-    /// Opens the database file, again if a disk error closed it. Waits for readers of the old one.
+    /// Opens the database file if a disk error closed it and it could not be opened again at once.
+    fn ensure_open(&self) -> Result<(), StoreError> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            *database = Some(self.open_file()?);
+        }
+        Ok(())
+    }
+
+    /// Closes the database file after a disk error and opens it again. Waits for readers of the old one.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(database.take());
+        *database = Some(self.open_file()?);
+        Ok(())
+    }
+
+    fn open_file(&self) -> Result<Database, StoreError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -242,14 +262,13 @@ impl Shared {
             .truncate(false)
             .open(&self.file)
             .map_err(|error| StoreError::io(&self.file, &error))?;
-        let disk = Disk::new(file, self.options.faults.clone());
+        let disk = Disk::new(file, self.options.faults.clone(), Arc::clone(&self.sync_failed));
         let open = || Database::builder().set_cache_size(self.options.cache_bytes).create_with_backend(disk);
         let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|_| StoreError::Damaged {
             file: self.file.clone(),
             message: "opening it panicked".into(),
         })?;
-        *database = Some(opened.map_err(|error| StoreError::database(&self.file, error.into()))?);
-        Ok(())
+        opened.map_err(|error| StoreError::database(&self.file, error.into()))
     }
 
     fn last_commit(&self) -> Result<u64, StoreError> {
@@ -281,12 +300,11 @@ impl Writer {
 
     fn commit(&self, group: Vec<Box<dyn Job>>) {
         let shared = &self.shared;
-        let is_open = shared.database.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        let ready = if is_open { Ok(()) } else { shared.reopen() };
-        let number = match ready.and_then(|()| shared.last_commit()) {
+        let number = match shared.last_commit() {
             Ok(last) => last + 1,
             Err(error) => return refuse(group, &error),
         };
+        shared.sync_failed.store(false, Ordering::SeqCst);
         let mut replies = Vec::with_capacity(group.len());
         let outcome = self.run_group(group, number, &mut replies);
         let outcome = outcome.map_err(|error| self.recover(number, error));
@@ -348,9 +366,12 @@ impl Writer {
     /// After a disk error: opens the file again and finds out whether the commit is there.
     fn recover(&self, number: u64, error: StoreError) -> StoreError {
         tracing::warn!(%error, "a group commit failed: opening the database again");
+        let sync_failed = self.shared.sync_failed.load(Ordering::SeqCst);
         match self.shared.reopen().and_then(|()| self.shared.last_commit()) {
             Ok(last) if last < number => error,
             Ok(_) => StoreError::Unknown { file: self.shared.file.clone(), message: error.to_string() },
+            // A commit is there only if all of it was written: one failed write, and opening takes it back.
+            Err(_) if !sync_failed => error,
             Err(second) => StoreError::Unknown {
                 file: self.shared.file.clone(),
                 message: format!("{error}; and it could not be opened again: {second}"),
