@@ -14,4 +14,5 @@ pub mod http;
 pub mod journal;
 pub mod objects;
 pub mod queue;
+pub mod site;
 pub mod stats;

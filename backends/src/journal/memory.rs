@@ -116,7 +116,7 @@ impl Journal for MemoryJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::conformance::{JournalHarness, ReplacedJournalHarness};
+    use crate::journal::conformance::JournalHarness;
 
     impl JournalHarness for MemoryJournal {
         type Journal = Self;
@@ -132,22 +132,11 @@ mod tests {
         async fn truncate(&self, oldest: Seq) {
             Self::truncate(self, oldest);
         }
-    }
 
-    impl ReplacedJournalHarness for MemoryJournal {
-        type Journal = Self;
-
-        async fn before(&self, record: LogRecord) -> &Self {
-            Self::append(self, record);
-            self
-        }
-
-        async fn after(&self) -> &Self {
+        async fn replace(&self) {
             Self::replace(self, JournalEpoch(2));
-            self
         }
     }
 
     crate::journal_conformance!(memory, MemoryJournal::default());
-    crate::replaced_journal_conformance!(memory_replaced, MemoryJournal::default());
 }

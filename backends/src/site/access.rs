@@ -1,0 +1,35 @@
+//! Who may sign requests.
+
+use super::metadata::Site;
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::validation::{AwsNameValidation, NameValidation};
+use s3s::{S3Result, s3_error};
+use std::sync::Arc;
+
+/// The accounts of the site, as the signature check asks for them.
+pub(super) struct Accounts(pub(super) Arc<Site>);
+
+#[async_trait::async_trait]
+impl S3Auth for Accounts {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        match self.0.account(access_key) {
+            Some(account) => Ok(SecretKey::from(account.secret_key.clone())),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS access key Id you provided does not exist in our records."
+            )),
+        }
+    }
+}
+
+/// The name in place of a bucket in the paths of the internal routes.
+pub(super) const INTERNAL: &str = "_";
+
+/// Bucket names as AWS has them, and the one that the internal routes use.
+pub(super) struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        name == INTERNAL || AwsNameValidation::new().validate_bucket_name(name)
+    }
+}

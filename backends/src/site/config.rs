@@ -1,0 +1,65 @@
+//! What a site is told when it is opened.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Everything a site has to know.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// The name of the site, for people and logs.
+    pub name: String,
+    /// Where it keeps everything. One process at a time.
+    pub data_dir: PathBuf,
+    /// Who may sign requests. The first account owns buckets that others do not create.
+    pub accounts: Vec<Account>,
+    /// The sites that replication configurations may name.
+    pub replication_endpoints: Vec<ReplicationEndpoint>,
+    /// At most 7 characters, in every version id: must be distinct among sites that replicate to each other.
+    pub replication_group: String,
+    /// The name that data locations carry, as CloudServer's location constraint.
+    pub data_store_name: String,
+}
+
+/// Keys and whom they belong to.
+#[derive(Clone)]
+pub struct Account {
+    /// The public key.
+    pub access_key: String,
+    /// The secret; never printed.
+    pub secret_key: String,
+    /// The canonical id: the owner written into metadata. `http://acs.zenko.io/accounts/service/<name>` makes it a
+    /// service account, which may use every bucket (wire reference 1.3).
+    pub canonical_id: String,
+    /// The name shown beside it.
+    pub display_name: String,
+}
+
+impl Account {
+    /// True for the accounts of services, which may use every bucket.
+    pub fn is_service(&self) -> bool {
+        const SERVICES: [&str; 4] = ["replication", "lifecycle", "gc", "md-ingestion"];
+        self.canonical_id.rsplit('/').next().is_some_and(|last| SERVICES.contains(&last))
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Account")
+            .field("access_key", &self.access_key)
+            .field("canonical_id", &self.canonical_id)
+            .field("display_name", &self.display_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A site that buckets may be replicated to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationEndpoint {
+    /// Its name in `StorageClass`.
+    pub site: String,
+    /// Its type if it is a cloud (`aws_s3`, `azure`, `gcp`); none for sites that keep version ids.
+    pub cloud_type: Option<String>,
+    /// Used where a rule names no site. The first endpoint if none is flagged.
+    pub is_default: bool,
+}

@@ -1,0 +1,190 @@
+//! The bytes of objects: one file a piece, written aside, made durable, then moved into place.
+//!
+//! A file belongs to an object only once a metadata commit says so; what no commit mentions is swept when the site
+//! opens. Files are never changed after they got their name.
+
+use md5::{Digest, Md5};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+/// Where files are written before they get their name.
+const INCOMING: &str = "incoming";
+/// Files are spread over this many folders, named by the first byte of the key.
+const FOLDERS: u16 = 256;
+
+/// The data files of one site.
+#[derive(Clone, Debug)]
+pub(super) struct DataFiles {
+    root: PathBuf,
+}
+
+/// A durable file that no metadata mentions yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Its key: 40 hexadecimal digits.
+    pub(super) key: String,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Lower-case hexadecimal MD5 of the bytes.
+    pub(super) md5: String,
+}
+
+/// A file being written. Dropped before [`Incoming::finish`], it leaves nothing.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    files: DataFiles,
+    key: String,
+    path: PathBuf,
+    file: File,
+    md5: Md5,
+    size: u64,
+    is_finished: bool,
+}
+
+/// Random hexadecimal digits from the operating system.
+pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(hex::encode(bytes))
+}
+
+impl DataFiles {
+    /// Opens, or creates, the folders under `root`.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        for folder in 0..FOLDERS {
+            std::fs::create_dir_all(root.join(format!("{folder:02x}")))?;
+        }
+        let incoming = root.join(INCOMING);
+        // Whatever was being written when the process ended belongs to nobody.
+        if incoming.exists() {
+            std::fs::remove_dir_all(&incoming)?;
+        }
+        std::fs::create_dir_all(&incoming)?;
+        std::fs::File::open(root)?.sync_all()?;
+        Ok(Self { root: root.into() })
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let is_ours = key.len() == 40 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_ours.then(|| self.root.join(&key[..2]).join(key))
+    }
+
+    /// Starts a new file.
+    pub(super) async fn create(&self) -> io::Result<Incoming> {
+        let key = random_hex::<20>()?;
+        let path = self.root.join(INCOMING).join(&key);
+        let file = File::create_new(&path).await?;
+        Ok(Incoming { files: self.clone(), key, path, file, md5: Md5::new(), size: 0, is_finished: false })
+    }
+
+    /// Opens a file for reading.
+    pub(super) async fn read(&self, key: &str) -> io::Result<File> {
+        let path = self.path(key).ok_or(io::ErrorKind::NotFound)?;
+        File::open(path).await
+    }
+
+    /// Removes files that no metadata mentions any more. A file that stays is swept when the site opens next.
+    pub(super) async fn remove(&self, keys: Vec<String>) {
+        for path in keys.iter().filter_map(|key| self.path(key)) {
+            if let Err(error) = tokio::fs::remove_file(&path).await
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, file = %path.display(), "a data file stays until the next start");
+            }
+        }
+    }
+
+    /// Removes every file whose key is not in `known`; answers how many.
+    pub(super) fn sweep(&self, known: &BTreeSet<String>) -> io::Result<u64> {
+        let mut removed = 0;
+        for folder in 0..FOLDERS {
+            for file in std::fs::read_dir(self.root.join(format!("{folder:02x}")))? {
+                let file = file?;
+                if file.file_name().to_str().is_none_or(|name| !known.contains(name)) {
+                    std::fs::remove_file(file.path())?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+impl Incoming {
+    /// Appends bytes.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.md5.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).await
+    }
+
+    /// Bytes so far.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Lower-case hexadecimal MD5 of the bytes so far.
+    pub(super) fn md5(&self) -> String {
+        hex::encode(self.md5.clone().finalize())
+    }
+
+    /// Makes the file durable under its name.
+    pub(super) async fn finish(mut self) -> io::Result<Stored> {
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        let path = self.files.path(&self.key).ok_or(io::ErrorKind::InvalidData)?;
+        let from = self.path.clone();
+        tokio::task::spawn_blocking(move || {
+            std::fs::rename(&from, &path)?;
+            let folder = path.parent().ok_or(io::ErrorKind::InvalidData)?;
+            std::fs::File::open(folder)?.sync_all()
+        })
+        .await
+        .map_err(io::Error::other)??;
+        self.is_finished = true;
+        let md5 = hex::encode(std::mem::take(&mut self.md5).finalize());
+        Ok(Stored { key: std::mem::take(&mut self.key), size: self.size, md5 })
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, file = %self.path.display(), "an abandoned file stays until the next start");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_file_has_a_name_only_when_it_is_finished_and_unknown_ones_are_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = DataFiles::open(directory.path()).unwrap();
+        let mut kept = files.create().await.unwrap();
+        kept.write(b"hello ").await.unwrap();
+        kept.write(b"lab").await.unwrap();
+        let kept = kept.finish().await.unwrap();
+        assert_eq!((kept.size, kept.md5.as_str()), (9, "fdc8467c55bed05303bcb96e9f9e8e02"));
+        let lost = files.create().await.unwrap().finish().await.unwrap();
+        drop(files.create().await.unwrap());
+        assert_eq!(std::fs::read_dir(directory.path().join(INCOMING)).unwrap().count(), 0);
+
+        let files = DataFiles::open(directory.path()).unwrap();
+        assert_eq!(files.sweep(&BTreeSet::from([kept.key.clone()])).unwrap(), 1);
+        files.read(&lost.key).await.unwrap_err();
+        let mut bytes = Vec::new();
+        files.read(&kept.key).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(bytes, b"hello lab");
+        files.read("../../etc/passwd").await.unwrap_err();
+    }
+}

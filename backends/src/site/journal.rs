@@ -1,0 +1,98 @@
+//! The journal of a site: every metadata change in the order in which it was committed.
+
+use super::changes::{EPOCH, JOURNAL, META, NEXT};
+use crate::embedded::{KeyRange, Read, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    /// A value was written.
+    Put,
+    /// The key was removed.
+    Del,
+}
+
+/// One key change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EntryKind,
+    /// The key, with its version suffix.
+    pub key: String,
+    /// The value as JSON text; none for a removal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// One record as CloudServer's metadata daemon hands it out: exactly one entry (wire reference 4.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalRecord {
+    /// When it was committed, ISO 8601.
+    pub timestamp: String,
+    /// The bucket, or one of the internal ones.
+    pub db: String,
+    /// The changes.
+    pub entries: Vec<JournalEntry>,
+}
+
+/// Reads the journal of a site. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    store: Store,
+    epoch: String,
+    end: watch::Receiver<u64>,
+}
+
+impl Journal {
+    pub(super) fn open(store: Store, end: watch::Receiver<u64>) -> Result<Self, StoreError> {
+        let epoch = store.read(|txn| txn.get(META, EPOCH))?.unwrap_or_default();
+        let epoch = String::from_utf8_lossy(&epoch).into_owned();
+        Ok(Self { store, epoch, end })
+    }
+
+    /// Random text fixed when the data directory was created: positions of another epoch mean nothing here.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The sequence number of the last record; 0 if there is none. Numbers start at 1 and have no gaps.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn end(&self) -> Result<u64, StoreError> {
+        self.store.read(|txn| last_sequence(txn))
+    }
+
+    /// At most `limit` records from number `from` on (0 and 1 are the beginning), with their numbers.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn read(&self, from: u64, limit: usize) -> Result<Vec<(u64, JournalRecord)>, StoreError> {
+        let rows = self.store.read(|txn| txn.range(JOURNAL, &KeyRange::from(&from.to_be_bytes()), limit))?;
+        rows.into_iter()
+            .map(|(key, value)| {
+                let damaged = || StoreError::Damaged {
+                    file: self.store.file().into(),
+                    message: format!("journal record {} cannot be read", key.escape_ascii()),
+                };
+                let sequence = key.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+                Ok((sequence, serde_json::from_slice(&value).map_err(|_| damaged())?))
+            })
+            .collect()
+    }
+
+    /// Tells when records were added; its value is the number of the last one that this process committed.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.end.clone()
+    }
+}
+
+/// The number of the last record.
+pub(super) fn last_sequence(txn: &impl Read) -> Result<u64, StoreError> {
+    let next = txn.get(META, NEXT)?.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
+    Ok(next - 1)
+}

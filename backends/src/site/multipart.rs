@@ -1,0 +1,471 @@
+//! Multipart uploads: kept in an internal bucket of their own until they become an object (observed page).
+
+use super::bucket::{self, BucketInfo, uploads_of};
+use super::changes::{Changes, Records};
+use super::data::random_hex;
+use super::error::{Outcome, Refusal};
+use super::metadata::Site;
+use super::object::{ContentHeaders, NewObject, Writer, quoted, tags_json};
+use super::receive::{self, Expected};
+use super::replication::{self, Asked, Operation};
+use super::s3_objects::{self, WriteCondition, etag, keep_or_remove, shown_version, signer, timestamp};
+use super::versioning::{self, Wanted};
+use backbeat_core::model::{Location, ObjectMd};
+use md5::{Digest, Md5};
+use s3s::dto::{
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, ETag, Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3Request, S3Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Between the parts of a key in the internal bucket.
+const SEPARATOR: &str = "..|..";
+/// What the keys of uploads start with; parts start with the upload id.
+const OVERVIEW: &str = "overview";
+const PART_NUMBER_MAX: i32 = 10_000;
+/// Every part but the last has at least so many bytes.
+const PART_BYTES_MIN: u64 = 5 << 20;
+const LISTED_MAX: usize = 1000;
+
+fn overview_key(key: &str, upload_id: &str) -> String {
+    format!("{OVERVIEW}{SEPARATOR}{key}{SEPARATOR}{upload_id}")
+}
+
+fn part_key(upload_id: &str, number: i32) -> String {
+    format!("{upload_id}{SEPARATOR}{number:05}")
+}
+
+/// One uploaded part as upstream writes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PartRecord {
+    #[serde(rename = "md-model-version")]
+    model_version: u32,
+    #[serde(rename = "partLocations")]
+    locations: Vec<PartLocation>,
+    key: String,
+    #[serde(rename = "last-modified")]
+    last_modified: String,
+    #[serde(rename = "content-md5")]
+    md5: String,
+    #[serde(rename = "content-length")]
+    size: u64,
+    #[serde(rename = "owner-id")]
+    owner_id: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PartLocation {
+    key: String,
+    #[serde(rename = "dataStoreName")]
+    data_store_name: String,
+}
+
+/// An upload in progress: the same accessors as an object's metadata.
+fn overview(records: &impl Records, bucket: &str, key: &str, upload_id: &str) -> Outcome<Option<ObjectMd>> {
+    let json = records.value(&uploads_of(bucket), &overview_key(key, upload_id))?;
+    Ok(json.map(|json| ObjectMd::parse(&json)).transpose()?)
+}
+
+fn parts(records: &impl Records, bucket: &str, upload_id: &str) -> Outcome<BTreeMap<i32, PartRecord>> {
+    let prefix = format!("{upload_id}{SEPARATOR}");
+    let rows = records.values(&uploads_of(bucket), &prefix, &prefix, usize::MAX)?;
+    rows.into_iter()
+        .map(|(key, json)| {
+            let number = key[prefix.len()..].parse().map_err(|_| Refusal::internal())?;
+            Ok((number, serde_json::from_str(&json).map_err(|_| Refusal::internal())?))
+        })
+        .collect()
+}
+
+pub(super) async fn create(
+    site: &Arc<Site>,
+    request: S3Request<CreateMultipartUploadInput>,
+) -> Outcome<S3Response<CreateMultipartUploadOutput>> {
+    let account = signer(site, &request)?;
+    let content = ContentHeaders::of(&request.headers)?;
+    let tags = s3_objects::tags_of(&request.headers)?;
+    let (name, key) = (request.input.bucket, request.input.key);
+    s3_objects::check_key(&key)?;
+    let upload_id = random_hex::<16>()?;
+    let output = CreateMultipartUploadOutput {
+        bucket: Some(name.clone()),
+        key: Some(key.clone()),
+        upload_id: Some(upload_id.clone()),
+        ..CreateMultipartUploadOutput::default()
+    };
+    let store_name = site.config().data_store_name.clone();
+    site.write(move |changes| {
+        let bucket = bucket::open(changes, &name, &account)?;
+        bucket::ensure_uploads(changes, &bucket)?;
+        let mut json = Writer("{".into());
+        json.text("id", &upload_id);
+        json.text("eventualStorageBucket", &name);
+        json.text("initiated", &changes.now());
+        json.text("owner-display-name", &account.display_name);
+        json.text("owner-id", &account.canonical_id);
+        let initiator = format!(
+            "{{\"DisplayName\":{},\"ID\":{}}}",
+            quoted(&account.display_name),
+            quoted(&account.canonical_id)
+        );
+        json.member("initiator", &initiator);
+        json.text("key", &key);
+        json.text("uploadId", &upload_id);
+        json.optional("cache-control", content.cache_control.as_deref());
+        json.optional("content-disposition", content.content_disposition.as_deref());
+        json.optional("content-encoding", content.content_encoding.as_deref());
+        json.optional("content-language", content.content_language.as_deref());
+        json.optional("content-type", content.content_type.as_deref());
+        json.optional("expires", content.expires.as_deref());
+        json.optional("x-amz-website-redirect-location", content.website_redirect.as_deref());
+        json.text("x-amz-storage-class", "STANDARD");
+        json.text("controllingLocationConstraint", &store_name);
+        json.text("dataStoreName", &store_name);
+        for (name, value) in &content.user {
+            json.text(name, value);
+        }
+        if !tags.is_empty() {
+            json.member("tags", &tags_json(&tags));
+        }
+        json.member(
+            "acl",
+            r#"{"Canned":"private","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]}"#,
+        );
+        changes.put(&uploads_of(&name), &overview_key(&key, &upload_id), json.0 + "}")
+    })
+    .await?;
+    Ok(S3Response::new(output))
+}
+
+pub(super) async fn upload_part(
+    site: &Arc<Site>,
+    request: S3Request<UploadPartInput>,
+) -> Outcome<S3Response<UploadPartOutput>> {
+    let account = signer(site, &request)?;
+    let expected = Expected::of(&request.headers, request.trailing_headers)?;
+    let input = request.input;
+    let (name, key, upload_id, number) = (input.bucket, input.key, input.upload_id, input.part_number);
+    if !(1..=PART_NUMBER_MAX).contains(&number) {
+        return Err(Refusal::invalid_argument()
+            .with_message("Part number must be an integer between 1 and 10000, inclusive"));
+    }
+    site.read(|txn| {
+        bucket::open(txn, &name, &account)?;
+        overview(txn, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())
+    })?;
+    let (incoming, checksums) = receive::receive(site.files(), input.body, &expected).await?;
+    let stored = incoming.finish().await?;
+    let data = vec![stored.key.clone()];
+    let md5 = stored.md5.clone();
+    let store_name = site.config().data_store_name.clone();
+    let written = site
+        .write(move |changes| {
+            overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
+            let uploads = uploads_of(&name);
+            let part = part_key(&upload_id, number);
+            if let Some(old) = changes.value(&uploads, &part)? {
+                let old: PartRecord = serde_json::from_str(&old).map_err(|_| Refusal::internal())?;
+                discard(changes, &old);
+            }
+            changes.attach(&stored.key, &name, &key);
+            let record = PartRecord {
+                model_version: 3,
+                locations: vec![PartLocation { key: stored.key, data_store_name: store_name }],
+                key: part.clone(),
+                last_modified: changes.now(),
+                md5: stored.md5,
+                size: stored.size,
+                owner_id: account.canonical_id,
+            };
+            changes.put(&uploads, &part, serde_json::to_string(&record).map_err(|_| Refusal::internal())?)
+        })
+        .await;
+    keep_or_remove(site, written, data).await?;
+    Ok(S3Response::new(UploadPartOutput {
+        e_tag: Some(etag(&md5)),
+        checksum_crc32: checksums.checksum_crc32,
+        checksum_crc32c: checksums.checksum_crc32c,
+        checksum_crc64nvme: checksums.checksum_crc64nvme,
+        checksum_sha1: checksums.checksum_sha1,
+        checksum_sha256: checksums.checksum_sha256,
+        ..UploadPartOutput::default()
+    }))
+}
+
+fn discard(changes: &mut Changes<'_, '_>, part: &PartRecord) {
+    for location in &part.locations {
+        changes.discard(&location.key);
+    }
+}
+
+/// The parts that a client lists, checked against those that were uploaded.
+fn chosen(listed: &[CompletedPart], uploaded: &mut BTreeMap<i32, PartRecord>) -> Outcome<Vec<PartRecord>> {
+    if listed.is_empty() {
+        return Err(Refusal::malformed_xml());
+    }
+    let numbers: Option<Vec<i32>> = listed.iter().map(|part| part.part_number).collect();
+    let numbers = numbers.ok_or(Refusal::malformed_xml())?;
+    if !numbers.is_sorted_by(|earlier, later| earlier < later) {
+        return Err(Refusal::invalid_part_order());
+    }
+    let mut chosen: Vec<PartRecord> = Vec::with_capacity(listed.len());
+    for (at, (part, number)) in listed.iter().zip(numbers).enumerate() {
+        let record = uploaded.remove(&number).ok_or(Refusal::invalid_part())?;
+        if part.e_tag.as_ref().map(ETag::value) != Some(record.md5.as_str()) {
+            return Err(Refusal::invalid_part());
+        }
+        if at + 1 < listed.len() && record.size < PART_BYTES_MIN {
+            return Err(Refusal::entity_too_small());
+        }
+        chosen.push(record);
+    }
+    Ok(chosen)
+}
+
+/// The MD5 of the MD5s of the parts, and their number.
+fn aggregate_md5(parts: &[PartRecord]) -> Outcome<String> {
+    let mut md5 = Md5::new();
+    for part in parts {
+        md5.update(hex::decode(&part.md5).map_err(|_| Refusal::internal())?);
+    }
+    Ok(format!("{}-{}", hex::encode(md5.finalize()), parts.len()))
+}
+
+pub(super) async fn complete(
+    site: &Arc<Site>,
+    request: S3Request<CompleteMultipartUploadInput>,
+) -> Outcome<S3Response<CompleteMultipartUploadOutput>> {
+    let account = signer(site, &request)?;
+    let condition = WriteCondition::of(&request.headers);
+    let input = request.input;
+    let (name, key, upload_id) = (input.bucket, input.key, input.upload_id);
+    let listed = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+    let mut output = CompleteMultipartUploadOutput {
+        location: Some(format!("/{name}/{key}")),
+        bucket: Some(name.clone()),
+        key: Some(key.clone()),
+        ..CompleteMultipartUploadOutput::default()
+    };
+    let store_name = site.config().data_store_name.clone();
+    let endpoints = site.config().replication_endpoints.clone();
+    let micro_version_id = random_hex::<8>()?;
+    let (md5, version_id) = site
+        .write(move |changes| {
+            let bucket = bucket::open(changes, &name, &account)?;
+            let Some(started) = overview(changes, &name, &key, &upload_id)? else {
+                return completed_before(changes, &bucket, &key, &upload_id);
+            };
+            condition.check(versioning::current(changes, &name, &key)?.as_ref())?;
+            let uploads = uploads_of(&name);
+            let all = parts(changes, &name, &upload_id)?;
+            let mut left = all.clone();
+            let chosen = chosen(&listed, &mut left)?;
+            let md5 = aggregate_md5(&chosen)?;
+            let overview_key = overview_key(&key, &upload_id);
+            let progress = versioning::with_flag(&started, "completeInProgress")?;
+            changes.put(&uploads, &overview_key, progress.to_json())?;
+            let mut start = 0;
+            let mut locations = Vec::with_capacity(chosen.len());
+            // Parts are numbered anew from 1, as upstream does it.
+            for (part, number) in chosen.iter().zip(1..) {
+                for location in &part.locations {
+                    locations.push(Location::new(
+                        &location.key,
+                        start,
+                        part.size,
+                        &store_name,
+                        number,
+                        &part.md5,
+                    ));
+                }
+                start += part.size;
+            }
+            let object = NewObject {
+                owner_id: account.canonical_id.clone(),
+                owner_name: account.display_name.clone(),
+                key: key.clone(),
+                headers: ContentHeaders::stored(&started),
+                size: start,
+                md5: md5.clone(),
+                locations: if start == 0 { Vec::new() } else { locations },
+                tags: started.tags().into_iter().collect(),
+                upload_id: Some(upload_id.clone()),
+                is_delete_marker: false,
+                origin_op: "s3:ObjectCreated:CompleteMultipartUpload",
+                data_store_name: store_name,
+                micro_version_id,
+            };
+            let asked = Asked {
+                key: &key,
+                is_metadata_only: start == 0,
+                operation: Some(Operation::Multipart),
+                existing: None,
+                account: None,
+            };
+            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
+            let md = versioning::store(changes, &bucket, &object, info)?;
+            for number in all.keys() {
+                changes.delete(&uploads, &part_key(&upload_id, *number))?;
+            }
+            for part in left.values() {
+                discard(changes, part);
+            }
+            changes.delete(&uploads, &overview_key)?;
+            Ok((md5, shown_version(bucket.is_versioned(), &md)))
+        })
+        .await?;
+    output.e_tag = Some(etag(&md5));
+    output.version_id = version_id;
+    Ok(S3Response::new(output))
+}
+
+/// A completion that is repeated because its answer was lost gets the same answer.
+fn completed_before(
+    records: &impl Records,
+    bucket: &BucketInfo,
+    key: &str,
+    upload_id: &str,
+) -> Outcome<(String, Option<String>)> {
+    let md = versioning::lookup(records, &bucket.name, key, &Wanted::Current)?;
+    match md {
+        Some(md) if md.text("uploadId").as_deref() == Some(upload_id) => {
+            Ok((md.content_md5().to_owned(), shown_version(bucket.is_versioned(), &md)))
+        }
+        Some(_) | None => Err(Refusal::no_such_upload()),
+    }
+}
+
+pub(super) async fn abort(
+    site: &Arc<Site>,
+    account: super::config::Account,
+    name: String,
+    key: String,
+    upload_id: String,
+) -> Outcome<()> {
+    site.write(move |changes| {
+        bucket::open(changes, &name, &account)?;
+        overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
+        let uploads = uploads_of(&name);
+        for (number, part) in parts(changes, &name, &upload_id)? {
+            discard(changes, &part);
+            changes.delete(&uploads, &part_key(&upload_id, number))?;
+        }
+        changes.delete(&uploads, &overview_key(&key, &upload_id))
+    })
+    .await
+}
+
+fn limit(asked: Option<i32>) -> usize {
+    asked.and_then(|asked| usize::try_from(asked).ok()).unwrap_or(LISTED_MAX).min(LISTED_MAX)
+}
+
+fn owner(md: &ObjectMd) -> Owner {
+    Owner { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
+}
+
+fn initiator(md: &ObjectMd) -> Initiator {
+    Initiator { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
+}
+
+pub(super) fn list_parts(
+    site: &Arc<Site>,
+    request: &S3Request<ListPartsInput>,
+) -> Outcome<S3Response<ListPartsOutput>> {
+    let account = signer(site, request)?;
+    let input = &request.input;
+    let (started, all) = site.read(|txn| {
+        bucket::open(txn, &input.bucket, &account)?;
+        let started =
+            overview(txn, &input.bucket, &input.key, &input.upload_id)?.ok_or(Refusal::no_such_upload())?;
+        Ok((started, parts(txn, &input.bucket, &input.upload_id)?))
+    })?;
+    let marker = input.part_number_marker.unwrap_or(0);
+    let max = limit(input.max_parts);
+    let mut listed: Vec<Part> = all
+        .into_iter()
+        .filter(|(number, _)| *number > marker)
+        .take(max + 1)
+        .map(|(number, part)| Part {
+            e_tag: Some(etag(&part.md5)),
+            last_modified: timestamp(&part.last_modified),
+            part_number: Some(number),
+            size: i64::try_from(part.size).ok(),
+            ..Part::default()
+        })
+        .collect();
+    let is_truncated = listed.len() > max;
+    listed.truncate(max);
+    Ok(S3Response::new(ListPartsOutput {
+        bucket: Some(input.bucket.clone()),
+        key: Some(input.key.clone()),
+        upload_id: Some(input.upload_id.clone()),
+        initiator: Some(initiator(&started)),
+        owner: Some(owner(&started)),
+        is_truncated: Some(is_truncated),
+        max_parts: i32::try_from(max).ok(),
+        next_part_number_marker: listed.last().and_then(|part| part.part_number),
+        part_number_marker: Some(marker),
+        parts: Some(listed),
+        storage_class: Some("STANDARD".to_owned().into()),
+        ..ListPartsOutput::default()
+    }))
+}
+
+pub(super) fn list_uploads(
+    site: &Arc<Site>,
+    request: &S3Request<ListMultipartUploadsInput>,
+) -> Outcome<S3Response<ListMultipartUploadsOutput>> {
+    let account = signer(site, request)?;
+    let input = &request.input;
+    let max = limit(input.max_uploads);
+    let after_key = input.key_marker.clone().unwrap_or_default();
+    let after_id = input.upload_id_marker.clone().unwrap_or_default();
+    let prefix = format!("{OVERVIEW}{SEPARATOR}{}", input.prefix.as_deref().unwrap_or(""));
+    let rows = site.read(|txn| {
+        bucket::open(txn, &input.bucket, &account)?;
+        Ok(txn.values(&uploads_of(&input.bucket), &prefix, &prefix, usize::MAX)?)
+    })?;
+    let mut uploads = Vec::new();
+    for (_, json) in rows {
+        let md = ObjectMd::parse(&json)?;
+        let (Some(key), Some(id)) = (md.text("key"), md.text("uploadId")) else { continue };
+        uploads.push(((key, id), md));
+    }
+    uploads.sort_by(|a, b| a.0.cmp(&b.0));
+    let is_after = |(key, id): &(String, String)| {
+        if after_id.is_empty() { *key > after_key } else { (key, id) > (&after_key, &after_id) }
+    };
+    let mut listed: Vec<MultipartUpload> = uploads
+        .into_iter()
+        .filter(|(place, _)| after_key.is_empty() || is_after(place))
+        .take(max + 1)
+        .map(|((key, id), md)| MultipartUpload {
+            initiated: md.text("initiated").as_deref().and_then(timestamp),
+            initiator: Some(initiator(&md)),
+            owner: Some(owner(&md)),
+            key: Some(key),
+            upload_id: Some(id),
+            storage_class: Some("STANDARD".to_owned().into()),
+            ..MultipartUpload::default()
+        })
+        .collect();
+    let is_truncated = listed.len() > max;
+    listed.truncate(max);
+    let last = listed.last().filter(|_| is_truncated);
+    Ok(S3Response::new(ListMultipartUploadsOutput {
+        bucket: Some(input.bucket.clone()),
+        is_truncated: Some(is_truncated),
+        key_marker: input.key_marker.clone(),
+        upload_id_marker: input.upload_id_marker.clone(),
+        max_uploads: i32::try_from(max).ok(),
+        next_key_marker: last.and_then(|upload| upload.key.clone()),
+        next_upload_id_marker: last.and_then(|upload| upload.upload_id.clone()),
+        prefix: input.prefix.clone(),
+        uploads: Some(listed),
+        ..ListMultipartUploadsOutput::default()
+    }))
+}

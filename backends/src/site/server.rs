@@ -1,0 +1,179 @@
+//! Serving a site over HTTP: connections, limits, request ids, and the JSON form of errors on internal routes.
+
+use super::access::{Accounts, Names};
+use super::data::random_hex;
+use super::error::Refusal;
+use super::internal::{InternalRoutes, JsonRefusal, error_json};
+use super::metadata::Site;
+use super::s3::Surface;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::Body;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// What the paths of the engine's routes start with.
+pub(super) const BACKBEAT: &str = "/_/backbeat/";
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// A client that does not send the head of a request in this time is given up.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a request head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Requests that run when the server stops may end within this time.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// After a failed accept (no file descriptors left) the next one waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Errors on internal routes are small.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// Serves `site` on `listener` until `shutdown` ends, then lets running requests end.
+///
+/// # Errors
+/// The listener is not on a loopback address: this site is no server for a network.
+pub async fn serve(
+    site: Arc<Site>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    if !listener.local_addr()?.ip().is_loopback() {
+        let problem = "the embedded site answers on loopback addresses only";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    let mut builder = S3ServiceBuilder::new(Surface(Arc::clone(&site)));
+    builder.set_auth(Accounts(Arc::clone(&site)));
+    builder.set_validation(Names);
+    builder.set_route(InternalRoutes(site));
+    let service = builder.build();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, service.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    // Nobody listens if there is no connection.
+    stop.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
+        tracing::warn!("requests were cut off");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, service: S3Service, mut stopped: watch::Receiver<bool>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection is gone");
+        return;
+    }
+    let answer = hyper::service::service_fn(move |request| answer(service.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection broke");
+            }
+            return;
+        }
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let is_internal = request.uri().path().starts_with(BACKBEAT);
+    // Only uniqueness matters; without entropy the zeros say that there was none.
+    let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
+    let mut response = match service.call(request.map(Body::from)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(?error, "the protocol library failed");
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    };
+    if is_internal {
+        response = in_json(response, &request_id).await;
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-amz-id-2", value.clone());
+        response.headers_mut().insert("x-amz-request-id", value);
+    }
+    Ok(response)
+}
+
+/// Gives an error on an internal route its JSON body; what the protocol library refused by itself has an XML one.
+async fn in_json(mut response: Response<Body>, request_id: &str) -> Response<Body> {
+    let (code, message) = if let Some(JsonRefusal(refusal)) =
+        response.extensions_mut().remove::<JsonRefusal>()
+    {
+        (refusal.code.to_owned(), refusal.message.into_owned())
+    } else if response.status().is_client_error() || response.status().is_server_error() {
+        let body = http_body_util::Limited::new(response.body_mut(), ERROR_BYTES_MAX).collect().await;
+        let xml = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+        let code = element(&xml, "Code").unwrap_or("InternalError").to_owned();
+        let message = usual_message(&code).or(element(&xml, "Message").map(str::to_owned));
+        (code, message.unwrap_or_default())
+    } else {
+        return response;
+    };
+    let body = error_json(&code, &message, request_id);
+    let headers = response.headers_mut();
+    headers.insert("server", HeaderValue::from_static("S3 Server"));
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("content-length", body.len().into());
+    *response.body_mut() = Body::from(body);
+    response
+}
+
+/// What upstream says with the codes that the protocol library uses by itself.
+fn usual_message(code: &str) -> Option<String> {
+    let usual = [Refusal::access_denied(), Refusal::signature_mismatch(), Refusal::internal()];
+    usual.into_iter().find(|refusal| refusal.code == code).map(|refusal| refusal.message.into_owned())
+}
+
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}

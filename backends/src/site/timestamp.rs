@@ -1,0 +1,46 @@
+//! Times as metadata writes them: ISO 8601 in UTC with milliseconds.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MS_PER_DAY: u64 = 86_400_000;
+
+/// Milliseconds since the epoch by the system's clock.
+pub(super) fn system_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// `2026-11-20T16:26:14.965Z`.
+pub(super) fn iso(ms: u64) -> String {
+    let (year, month, day) = civil(ms / MS_PER_DAY);
+    let of_day = ms % MS_PER_DAY;
+    let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (seconds, millis) = (of_day / 1000 % 60, of_day % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
+}
+
+/// Year, month and day of a day after 1970-01-01: counts in eras of 400 years that start on the first of March.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_upstream_writes_them() {
+        assert_eq!(iso(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(iso(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(iso(1_795_192_705_760), "2026-11-20T16:38:25.760Z");
+        assert_eq!(iso(4_107_542_399_999), "2100-02-28T23:59:59.999Z");
+    }
+}

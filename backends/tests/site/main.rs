@@ -1,0 +1,11 @@
+//! The embedded site over HTTP, as clients and the replication engine see it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conditions;
+mod durability;
+mod harness;
+mod journal;
+mod multipart;
+mod objects;
+mod routes;
+mod versions;
