@@ -1,0 +1,164 @@
+//! Exception records as they are written to the compacted exceptions topic (decision D6).
+//!
+//! The record key is `<site>/<bucket>/<key>/<versionId>`. The value repeats bucket, key and version in members of their
+//! own, because keys with slashes cannot be split again. Times are milliseconds since the Unix epoch.
+
+use backbeat_backends::queue::{Record, partitioner};
+use backbeat_core::exception::{ExceptionRecord, ExceptionState};
+use backbeat_core::id::Partition;
+use backbeat_core::model::{ObjectRef, VersionId, VersionRef, queue_key};
+use backbeat_core::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+/// The value of a record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    state: StoredState,
+    reason: String,
+    attempts: u32,
+    first: i64,
+    last: i64,
+    next: Option<i64>,
+    site: String,
+    bucket: String,
+    key: String,
+    #[serde(default)]
+    version_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoredState {
+    Deferred,
+    Held,
+    Failed,
+}
+
+/// The state of a record as it is written; nothing for a tombstone.
+pub fn state_name(state: ExceptionState) -> Option<&'static str> {
+    match state {
+        ExceptionState::Deferred => Some("deferred"),
+        ExceptionState::Held => Some("held"),
+        ExceptionState::Failed => Some("failed"),
+        ExceptionState::Resolved => None,
+    }
+}
+
+/// The partition of everything about `object` in topics of `partitions` partitions.
+pub fn partition_of(object: &ObjectRef, partitions: u32) -> Partition {
+    partitioner::partition_of(queue_key(&object.bucket, &object.key).as_bytes(), partitions)
+}
+
+/// The message that writes `record`, or deletes it if it is resolved.
+pub fn to_message(record: &ExceptionRecord, partitions: u32) -> Record {
+    let state = match record.state {
+        ExceptionState::Deferred => StoredState::Deferred,
+        ExceptionState::Held => StoredState::Held,
+        ExceptionState::Failed => StoredState::Failed,
+        ExceptionState::Resolved => {
+            return Record::tombstone(record.key()).at(partition_of(&record.object, partitions));
+        }
+    };
+    let stored = Stored {
+        state,
+        reason: record.reason.clone(),
+        attempts: record.attempts,
+        first: record.first.as_millis(),
+        last: record.last.as_millis(),
+        next: record.next.map(WallTime::as_millis),
+        site: record.site.as_str().to_owned(),
+        bucket: record.object.bucket.as_str().to_owned(),
+        key: record.object.key.as_str().to_owned(),
+        version_id: record.object.version.query(),
+    };
+    let value = serde_json::to_vec(&stored).expect("texts and numbers always have a JSON form");
+    Record::keyed(record.key(), value).at(partition_of(&record.object, partitions))
+}
+
+/// A value of the exceptions topic that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ExceptionError {
+    /// It is not JSON, or lacks a member.
+    #[error("exception record cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The version id is none.
+    #[error("exception record of {bucket}/{key} has the unusable version id {version:?}")]
+    Version {
+        /// The bucket.
+        bucket: String,
+        /// The object key.
+        key: String,
+        /// What stands in the place of the version id.
+        version: String,
+    },
+}
+
+/// Reads the value of a record.
+pub fn from_message(value: &[u8]) -> Result<ExceptionRecord, ExceptionError> {
+    let stored: Stored = serde_json::from_slice(value)?;
+    let version = match stored.version_id.as_deref() {
+        None => VersionRef::Unversioned,
+        Some("null") => VersionRef::Null,
+        Some(encoded) => {
+            VersionRef::Version(VersionId::decode(encoded).map_err(|_| ExceptionError::Version {
+                bucket: stored.bucket.clone(),
+                key: stored.key.clone(),
+                version: encoded.to_owned(),
+            })?)
+        }
+    };
+    Ok(ExceptionRecord {
+        site: stored.site.into(),
+        object: ObjectRef::new(stored.bucket, stored.key, version),
+        state: match stored.state {
+            StoredState::Deferred => ExceptionState::Deferred,
+            StoredState::Held => ExceptionState::Held,
+            StoredState::Failed => ExceptionState::Failed,
+        },
+        reason: stored.reason,
+        attempts: stored.attempts,
+        first: WallTime::from_millis(stored.first),
+        last: WallTime::from_millis(stored.last),
+        next: stored.next.map(WallTime::from_millis),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_the_topic_whatever_their_key() {
+        let version = VersionId::new(1_700_000_000_000, 1, "RG001  ", "");
+        for version in [VersionRef::Version(version), VersionRef::Null, VersionRef::Unversioned] {
+            for state in [ExceptionState::Deferred, ExceptionState::Held, ExceptionState::Failed] {
+                let record = ExceptionRecord {
+                    site: "paris".into(),
+                    object: ObjectRef::new("b", "a/b c/\u{e9}:1", version.clone()),
+                    state,
+                    reason: "BadRole".to_owned(),
+                    attempts: 3,
+                    first: WallTime::from_millis(1),
+                    last: WallTime::from_millis(2),
+                    next: (state != ExceptionState::Failed).then_some(WallTime::from_millis(3)),
+                };
+                let message = to_message(&record, 4);
+                assert_eq!(message.partition, Some(partition_of(&record.object, 4)));
+                assert_eq!(message.key.as_deref(), Some(record.key().as_bytes()));
+                let value = message.payload.expect("a live record has a value");
+                assert_eq!(from_message(&value).expect("just written"), record);
+                let gone = ExceptionRecord { state: ExceptionState::Resolved, ..record };
+                assert_eq!(to_message(&gone, 4).payload, None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unusable_record_is_named() {
+        assert!(from_message(b"{}").is_err());
+        let text = r#"{"state":"held","reason":"","attempts":1,"first":1,"last":1,"next":null,"site":"s","bucket":"b","key":"k","versionId":"zz"}"#;
+        let error = from_message(text.as_bytes()).expect_err("no version id");
+        assert!(error.to_string().contains("b/k"), "{error}");
+    }
+}

@@ -1,0 +1,30 @@
+//! The drivers: each joins one machine of the core to the ports it works with.
+//!
+//! A driver is one task that owns its machine. Whatever happens outside comes to it as an event, whatever the machine asks
+//! for is carried out beside the loop and answered exactly once: what does not answer in time ends as unknown. A driver
+//! decides nothing and repeats nothing.
+
+mod answers;
+mod clock;
+mod consumption;
+pub mod counters;
+pub mod exceptions;
+mod observe;
+pub mod populator;
+mod position;
+pub mod processor;
+mod progress;
+mod publisher;
+mod sites;
+pub mod status;
+
+pub use clock::Clock;
+pub use consumption::{Handle, Happening, QueueMachine, Sorted};
+pub use observe::{ProcessorObserver, StatusObserver};
+pub use position::PositionNodes;
+pub use progress::Progress;
+pub use publisher::Publisher;
+pub use sites::Sites;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The driver of the populator: reads the journal, publishes strictly in order, keeps the position.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backbeat_backends::coordination::Coordination;
+use backbeat_backends::journal::Journal;
+use backbeat_backends::queue::{Producer, Queue, Record};
+use backbeat_core::call::Ending;
+use backbeat_core::id::{EffectId, Topic};
+use backbeat_core::model::{MetricKind, Publish, SiteMetric};
+use backbeat_core::populator::{Config, Effect, Event, Populator, StopReason, Summary};
+use backbeat_core::rules::Production;
+use backbeat_core::time::Span;
+use tokio::sync::{mpsc, oneshot};
+
+use super::answers::Answers;
+use super::clock::Clock;
+use super::counters::Counters;
+use super::position::{self, PositionNodes};
+use super::publisher::PUBLISH_TIME_MAX;
+use crate::metrics::Registry;
+use crate::metrics::names::{self, ORIGIN};
+
+/// How long the position may take to be read or written before the ending counts as unknown.
+const POSITION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a read of the journal may take beyond the time for which it may wait.
+const READ_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// What the populator works with.
+pub struct PopulatorPorts<J, Q, C> {
+    /// The journal of the source.
+    pub journal: Arc<J>,
+    /// The queue.
+    pub queue: Arc<Q>,
+    /// Keeps the position.
+    pub coordination: Arc<C>,
+    /// Where in it.
+    pub nodes: PositionNodes,
+    /// The replication topic.
+    pub topic: Topic,
+    /// The kind of log, for metrics (`raft-log`, `bucket-file`, ...).
+    pub log_name: &'static str,
+    /// Counts for the sites.
+    pub counters: Counters,
+    /// What operators see.
+    pub metrics: Registry,
+}
+
+enum Command {
+    Summary(oneshot::Sender<Summary>),
+    ShutDown,
+}
+
+/// The way to a running populator.
+#[derive(Clone)]
+pub struct PopulatorHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl PopulatorHandle {
+    /// What it is doing. `None` if it has ended.
+    pub async fn summary(&self) -> Option<Summary> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.send(Command::Summary(sender)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Asks it to stop reading, wait for what is under way, save its position and end.
+    pub async fn shut_down(&self) {
+        // One that has ended already is shut down.
+        self.commands.send(Command::ShutDown).await.unwrap_or_default();
+    }
+}
+
+/// Starts a task that owns a populator, as the owner of the journal. It ends with `None` after
+/// [`PopulatorHandle::shut_down`], else with the reason why the machine stopped.
+pub fn start<J: Journal, Q: Queue, C: Coordination>(
+    config: Config,
+    ports: PopulatorPorts<J, Q, C>,
+    clock: Clock,
+    drain_max: Span,
+) -> (PopulatorHandle, tokio::task::JoinHandle<Option<StopReason>>) {
+    let (sender, commands) = mpsc::channel(16);
+    let driver = Driver {
+        machine: Populator::new(config, Production),
+        ports,
+        clock,
+        drain_max,
+        commands,
+        answers: Answers::new(),
+        producer: None,
+        publishing: BTreeMap::new(),
+        stopping: None,
+        stopped: None,
+    };
+    let span = tracing::info_span!("populator");
+    let task = tokio::spawn(tracing::Instrument::instrument(driver.run(), span));
+    (PopulatorHandle { commands: sender }, task)
+}
+
+struct Driver<J, Q: Queue, C> {
+    machine: Populator<Production>,
+    ports: PopulatorPorts<J, Q, C>,
+    clock: Clock,
+    drain_max: Span,
+    commands: mpsc::Receiver<Command>,
+    answers: Answers<Event>,
+    /// The producer in use and the number that the machine knows it by.
+    producer: Option<(u64, Q::Producer)>,
+    publishing: BTreeMap<EffectId, Publish>,
+    /// When a shutdown stops waiting.
+    stopping: Option<backbeat_core::time::Instant>,
+    stopped: Option<StopReason>,
+}
+
+impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
+    async fn run(mut self) -> Option<StopReason> {
+        self.apply(Event::Started);
+        loop {
+            if let Some(reason) = self.stopped.take() {
+                tracing::error!(?reason, "populator stopped");
+                return Some(reason);
+            }
+            if let Some(deadline) = self.stopping
+                && (self.is_drained() || self.clock.now().mono >= deadline)
+            {
+                return None;
+            }
+            let timeout = [self.machine.poll_timeout(), self.stopping].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                answer = self.answers.next() => self.apply(answer),
+                Some(command) = self.commands.recv() => match command {
+                    Command::Summary(sender) => drop(sender.send(self.machine.summary())),
+                    Command::ShutDown => {
+                        self.stopping.get_or_insert(self.clock.now().mono + self.drain_max);
+                    }
+                },
+                () = self.clock.sleep_until(timeout) => self.apply(Event::Timer),
+            }
+        }
+    }
+
+    /// Everything that was read is published and the position behind it saved, or there was nothing to save yet.
+    fn is_drained(&self) -> bool {
+        let summary = self.machine.summary();
+        summary.in_flight == 0 && (summary.saved >= summary.position || summary.saved.0 == 0)
+    }
+
+    fn apply(&mut self, event: Event) {
+        if self.stopping.is_some() && matches!(event, Event::JournalRead { .. }) {
+            return;
+        }
+        self.observe(&event);
+        self.machine.handle(self.clock.now(), event);
+        while let Some(effect) = self.machine.poll_effect() {
+            self.carry_out(effect);
+        }
+    }
+
+    fn observe(&mut self, event: &Event) {
+        let Event::Published { id, ending } = event else { return };
+        let Some(publish) = self.publishing.remove(id) else { return };
+        let (metrics, log) = (&self.ports.metrics, ("logName", self.ports.log_name));
+        let published = matches!(ending, Ending::Applied(()));
+        let status = ("publishStatus", if published { "SUCCESS" } else { "FAILURE" });
+        metrics.add(&names::POPULATOR_MESSAGES, &[ORIGIN, log, status], 1);
+        if published {
+            metrics.add(&names::POPULATOR_OBJECTS, &[ORIGIN, log], publish.objects);
+            metrics.add(&names::POPULATOR_BYTES, &[ORIGIN, log], publish.bytes);
+            for site in publish.sites {
+                let metric = SiteMetric::of_site(MetricKind::Queued, site.site, site.ops, site.bytes);
+                self.ports.counters.count(metric);
+            }
+        }
+        let summary = self.machine.summary();
+        metrics.set(&names::READ_OFFSET, &[ORIGIN, log], summary.position.0 as f64);
+        metrics.set(&names::LOG_SIZE, &[ORIGIN, log], summary.end.0 as f64);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::LoadPosition { id } => {
+                let (store, nodes) = (Arc::clone(&self.ports.coordination), self.ports.nodes.clone());
+                self.answers.start(
+                    POSITION_TIME_MAX,
+                    Event::PositionLoaded { id, ending: Ending::Unknown },
+                    async move {
+                        Event::PositionLoaded { id, ending: position::load(&*store, &nodes).await }
+                    },
+                );
+            }
+            Effect::SavePosition { id, position, epoch, version } => {
+                let (store, nodes) = (Arc::clone(&self.ports.coordination), self.ports.nodes.clone());
+                self.answers.start(
+                    POSITION_TIME_MAX,
+                    Event::PositionSaved { id, ending: Ending::Unknown },
+                    async move {
+                        let ending = position::save(&*store, &nodes, position, epoch, version).await;
+                        Event::PositionSaved { id, ending }
+                    },
+                );
+            }
+            Effect::ReadJournal { id, from, limit, wait } => {
+                let journal = Arc::clone(&self.ports.journal);
+                let time_max = READ_TIME_MAX + Duration::from_micros(wait.as_micros());
+                self.answers.start(
+                    time_max,
+                    Event::JournalRead { id, ending: Ending::Unknown },
+                    async move { Event::JournalRead { id, ending: journal.read(from, limit, wait).await } },
+                );
+            }
+            Effect::Publish { id, producer, publish, message, .. } => {
+                self.publish(id, producer, publish, message);
+            }
+            Effect::Unreadable { seq, reason } => {
+                tracing::error!(seq = seq.0, reason, "journal entry cannot be read and is passed over");
+            }
+            Effect::Stopped { reason } => self.stopped = Some(reason),
+        }
+    }
+
+    /// A message takes its place in the queue when `publish` is called, so calls in the machine's order are enough.
+    fn publish(&mut self, id: EffectId, number: u64, publish: Publish, message: String) {
+        if self.producer.as_ref().is_none_or(|(known, _)| *known != number) {
+            self.producer = Some((number, self.ports.queue.producer()));
+        }
+        let Some((_, producer)) = &self.producer else { return };
+        let record = Record::keyed(publish.key.clone(), message);
+        let sending = producer.publish(&self.ports.topic, record);
+        self.publishing.insert(id, publish);
+        self.answers.start(PUBLISH_TIME_MAX, Event::Published { id, ending: Ending::Unknown }, async move {
+            Event::Published { id, ending: sending.await.map(|_| ()) }
+        });
+    }
+}
