@@ -564,6 +564,10 @@ impl CopyJob {
                 if matches!(refusal.kind, RefusalKind::Conflict | RefusalKind::NotFound) =>
             {
                 self.heard_from_target = Some(true);
+                if refusal.kind == RefusalKind::NotFound {
+                    // The data that the document names is not there any more: it has to be moved again.
+                    self.abandon_deposit();
+                }
                 self.look_again(context);
             }
             Ending::Refused(refusal) => self.target_refused(&refusal, context),

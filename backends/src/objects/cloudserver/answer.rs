@@ -65,7 +65,8 @@ fn kind(status: StatusCode, code: &str, headers: &HeaderMap) -> RefusalKind {
             RefusalKind::ExpiredCredentials
         }
         (_, "NoSuchBucket") => RefusalKind::BucketNotFound,
-        (404, _) => RefusalKind::NotFound,
+        // 424: the metadata names data that is not there (any more).
+        (404 | 424, _) => RefusalKind::NotFound,
         (409, "InvalidBucketState") => RefusalKind::BucketUnversioned,
         (403, "InvalidObjectState") => RefusalKind::InvalidState,
         (401 | 403, _) | (_, "InvalidToken") => RefusalKind::Denied,
@@ -196,6 +197,7 @@ mod tests {
             (404, r#"{"code":"NoSuchBucket","message":""}"#, RefusalKind::BucketNotFound),
             (404, "<?xml version=\"1.0\"?><Error><Code>NoSuchVersion</Code></Error>", RefusalKind::NotFound),
             (404, "", RefusalKind::NotFound),
+            (424, r#"{"code":"LocationNotFound"}"#, RefusalKind::NotFound),
             (409, r#"{"code":"InvalidBucketState"}"#, RefusalKind::BucketUnversioned),
             (403, r#"{"code":"InvalidObjectState"}"#, RefusalKind::InvalidState),
             (403, r#"{"code":"AccessDenied"}"#, RefusalKind::Denied),

@@ -230,6 +230,18 @@ fn a_conflict_at_the_target_makes_the_copy_look_again() {
 }
 
 #[test]
+fn data_that_the_target_lost_before_the_write_is_moved_again() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "x");
+    let (id, _) = bench.run_until_call(is_write);
+    let gone = Refusal::new(RefusalKind::NotFound, "LocationNotFound");
+    bench.reply(id, SiteReply::Written(Ending::Refused(gone)));
+    bench.run();
+    assert_eq!(bench.log.iter().filter(|line| line.starts_with("move")).count(), 2, "{:?}", bench.log);
+    assert_eq!(&*bench.target[&target_object("a", "v1")].locations()[0].key, "data-2");
+}
+
+#[test]
 fn the_target_is_read_before_the_source() {
     let mut bench = Bench::new(config());
     bench.write("a", "v1", &[10], "x");
