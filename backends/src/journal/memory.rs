@@ -116,7 +116,7 @@ impl Journal for MemoryJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::conformance::JournalHarness;
+    use crate::journal::conformance::{JournalHarness, ReplacedJournalHarness};
 
     impl JournalHarness for MemoryJournal {
         type Journal = Self;
@@ -132,11 +132,22 @@ mod tests {
         async fn truncate(&self, oldest: Seq) {
             Self::truncate(self, oldest);
         }
+    }
 
-        async fn replace(&self) {
+    impl ReplacedJournalHarness for MemoryJournal {
+        type Journal = Self;
+
+        async fn before(&self, record: LogRecord) -> &Self {
+            Self::append(self, record);
+            self
+        }
+
+        async fn after(&self) -> &Self {
             Self::replace(self, JournalEpoch(2));
+            self
         }
     }
 
     crate::journal_conformance!(memory, MemoryJournal::default());
+    crate::replaced_journal_conformance!(memory_replaced, MemoryJournal::default());
 }

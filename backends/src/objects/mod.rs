@@ -74,7 +74,8 @@ pub struct BucketState {
 /// A site.
 ///
 /// **Refusals** are the same everywhere: `BucketNotFound` for the bucket, `NotFound` for everything else that is not
-/// there (any other 404), `BucketUnversioned` for metadata written into a bucket that does not keep versions,
+/// there (any other 404), `BucketUnversioned` for a write into a bucket that does not keep versions, if the site looks
+/// (ask with [`ObjectSite::bucket_state`]),
 /// `Conflict` when a condition does not hold, `Denied`, `ExpiredCredentials`, `Throttled`, `Unavailable` (also: no
 /// connection), `BadDigest`, `InvalidState` (archived), `TooLarge`, `Invalid` for the rest and for answers that cannot
 /// be understood. After a refusal nothing was written. `Unknown`: no answer, or one cut short, after the request

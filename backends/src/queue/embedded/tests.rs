@@ -179,3 +179,21 @@ async fn after_a_failed_sync_no_acknowledged_message_is_lost_or_overwritten() {
     }
     assert!(acknowledged.iter().all(|message| seen.contains(message)), "{acknowledged:?} but {seen:?}");
 }
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_named_with_its_file() {
+    let harness = Embedded::new();
+    let store = harness.store(None);
+    let queue = EmbeddedQueue::open(store.clone(), WallClock::system()).expect("the queue opens");
+    applied(queue.create_topic(&TopicSpec::new("topic")).await);
+    let (_, offset) = applied(queue.producer().publish(&topic(), record(0)).await);
+    let damage = store.write(move |txn| {
+        txn.put(rows::MESSAGES, rows::offset_key(&slot(), offset), *b"garbage");
+        Ok::<_, StoreError>(())
+    });
+    damage.await.expect("written");
+    let consumer = queue.subscribe(&Group::from("group"), &[topic()]).await.expect("subscribed");
+    assert!(matches!(consumer.next().await, Ok(ConsumerEvent::Assigned { .. })));
+    let Err(QueueError::Storage(message)) = consumer.next().await else { panic!("it was delivered") };
+    assert!(message.contains(&store.file().display().to_string()), "{message}");
+}
