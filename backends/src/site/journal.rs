@@ -85,6 +85,51 @@ impl Journal {
             .collect()
     }
 
+    /// Forgets the records before number `below`. The numbers of the others stay.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn prune(&self, below: u64) -> Result<(), StoreError> {
+        const STEP: usize = 512;
+        let range = KeyRange::between(&[], &below.to_be_bytes());
+        loop {
+            let range = range.clone();
+            let pruned = self.store.write(move |txn| {
+                let rows = txn.range(JOURNAL, &range, STEP)?;
+                for (key, _) in &rows {
+                    txn.delete(JOURNAL, key.clone());
+                }
+                Ok::<_, StoreError>(rows.len())
+            });
+            if pruned.await? < STEP {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A journal without its site, and the way to tell of its records.
+    #[cfg(test)]
+    pub(crate) fn scratch(store: Store, epoch: &str) -> (Self, watch::Sender<u64>) {
+        let (told, end) = watch::channel(0);
+        (Self { store, epoch: epoch.to_owned(), end }, told)
+    }
+
+    /// Adds a record to a journal without its site.
+    #[cfg(test)]
+    pub(crate) async fn append(&self, told: &watch::Sender<u64>, record: JournalRecord) {
+        let written = self.store.write(move |txn| {
+            let number = last_sequence(txn)? + 1;
+            txn.put(META, NEXT, (number + 1).to_be_bytes());
+            txn.put(
+                JOURNAL,
+                number.to_be_bytes(),
+                serde_json::to_vec(&record).expect("texts can be written"),
+            );
+            Ok::<_, StoreError>(number)
+        });
+        told.send_replace(written.await.expect("the store is there"));
+    }
+
     /// Tells when records were added; its value is the number of the last one that this process committed.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.end.clone()

@@ -330,3 +330,6 @@ impl<C: CredentialSource> ObjectSite for CloudServer<C> {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

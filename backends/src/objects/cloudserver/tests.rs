@@ -1,0 +1,213 @@
+//! The suite against an embedded site served on loopback, and what happens when servers do not answer.
+
+use std::sync::atomic::AtomicUsize;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::conformance::{applied, refused};
+use crate::credentials::account::StaticCredentials;
+use crate::objects::Versioning;
+use crate::objects::conformance::{ObjectsHarness, md5_hex};
+use crate::site::{Account, ReplicationEndpoint, Site, SiteConfig, serve};
+
+const OWNER: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";
+
+fn keys() -> Credentials {
+    Credentials::lasting("accessKey1", "verySecretKey1")
+}
+
+fn adapter(endpoints: &[String]) -> CloudServer<StaticCredentials> {
+    let limits = TimeLimits { call: Duration::from_secs(10), chunk: Duration::from_secs(5) };
+    CloudServer::new(endpoints, "us-east-1", Arc::new(StaticCredentials::new(keys())), limits)
+}
+
+/// A site behind a port.
+struct Served {
+    adapter: CloudServer<StaticCredentials>,
+    client: SignedClient,
+    _stop: oneshot::Sender<()>,
+    _directory: TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let account = Account {
+            access_key: keys().access_key,
+            secret_key: keys().secret_key.expose().to_owned(),
+            canonical_id: OWNER.to_owned(),
+            display_name: "owner".to_owned(),
+        };
+        let endpoint = ReplicationEndpoint { site: "target".to_owned(), cloud_type: None, is_default: true };
+        let site = Site::open(SiteConfig {
+            name: "source".to_owned(),
+            data_dir: directory.path().to_owned(),
+            accounts: vec![account],
+            replication_endpoints: vec![endpoint],
+            replication_group: "RG001".to_owned(),
+            data_store_name: "us-east-1".to_owned(),
+        });
+        let site = site.await.expect("the site opens");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let endpoint = listener.local_addr().expect("an address").to_string();
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(serve(site, listener, async { drop(stopped.await) }));
+        let client = SignedClient::new(&endpoint, (&keys()).into(), "us-east-1");
+        Self { adapter: adapter(&[endpoint]), client, _stop: stop, _directory: directory }
+    }
+
+    async fn put(&self, path: &str, query: Option<&str>, body: String) {
+        let request = Request::new(Method::PUT, path).body(Body::full(body));
+        let request = query.into_iter().fold(request, |request, name| request.query(name, ""));
+        let answer = self.client.fetch(request, Duration::from_secs(10), 1 << 20).await.expect("an answer");
+        assert!(answer.status().is_success(), "{path} {query:?}: {:?}", answer.body());
+    }
+}
+
+impl ObjectsHarness for Served {
+    type Site = CloudServer<StaticCredentials>;
+
+    fn site(&self) -> &CloudServer<StaticCredentials> {
+        &self.adapter
+    }
+
+    async fn create_bucket(&self, bucket: &str, versioning: Versioning) {
+        let path = format!("/{bucket}");
+        self.put(&path, None, String::new()).await;
+        let states: &[&str] = match versioning {
+            Versioning::Never => &[],
+            Versioning::Enabled => &["Enabled"],
+            Versioning::Suspended => &["Enabled", "Suspended"],
+        };
+        for state in states {
+            let document =
+                format!("<VersioningConfiguration><Status>{state}</Status></VersioningConfiguration>");
+            self.put(&path, Some("versioning"), document).await;
+        }
+    }
+
+    async fn set_rules(&self, bucket: &str, rules: BucketRules) {
+        let rule = |(number, prefix): (usize, &String)| {
+            let prefix = prefix.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            format!(
+                "<Rule><ID>rule-{number}</ID><Prefix>{prefix}</Prefix><Status>Enabled</Status>\
+                 <Destination><Bucket>arn:aws:s3:::replicas</Bucket><StorageClass>target</StorageClass>\
+                 </Destination></Rule>"
+            )
+        };
+        let listed: String = rules.prefixes.iter().enumerate().map(rule).collect();
+        let role = rules.roles.join(",");
+        let document =
+            format!("<ReplicationConfiguration><Role>{role}</Role>{listed}</ReplicationConfiguration>");
+        self.put(&format!("/{bucket}"), Some("replication"), document).await;
+    }
+}
+
+crate::objects_conformance!(served_embedded_site, Served::start().await);
+
+/// A server that takes connections and says `answer`, or nothing.
+async fn mute(answer: Option<&'static str>) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let endpoint = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 4_096];
+                // Whatever was asked.
+                drop(stream.read(&mut head).await);
+                match answer {
+                    Some(answer) => drop(stream.write_all(answer.as_bytes()).await),
+                    None => std::future::pending().await,
+                }
+            });
+        }
+    });
+    endpoint
+}
+
+fn object() -> ObjectRef {
+    ObjectRef::new("bucket", "key", backbeat_core::model::VersionRef::Null)
+}
+
+async fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    listener.local_addr().expect("an address").to_string()
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_was_done() {
+    let site = adapter(&[free_port().await]);
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_silent_server_leaves_the_ending_unknown() {
+    let limits = TimeLimits { call: Duration::from_millis(100), chunk: Duration::from_millis(100) };
+    let credentials = Arc::new(StaticCredentials::new(keys()));
+    let site = CloudServer::new(&[mute(None).await], "us-east-1", credentials, limits);
+    assert_eq!(site.read_metadata(&object()).await, Ending::Unknown);
+    assert!(matches!(site.read_part(&object(), PartRange::Part(1)).await, Ending::Unknown));
+    let write = DataWrite {
+        bucket: Bucket::from("bucket"),
+        key: ObjectKey::from("key"),
+        size: 1,
+        md5: md5_hex(b"x"),
+        owner: OWNER.to_owned(),
+        time_max: Duration::from_millis(100),
+    };
+    assert_eq!(site.write_data(write, ByteStream::full("x")).await, Ending::Unknown);
+}
+
+#[tokio::test]
+async fn bytes_that_stop_coming_end_the_stream() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
+    let site = adapter(&[mute(Some(answer)).await]);
+    let stream = applied(site.read_part(&object(), PartRange::Part(1)).await);
+    assert!(matches!(stream.collect(100).await, Err(BodyError::Broken(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_metadata_is_invalid() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"Body\":\"{\"}";
+    let site = adapter(&[mute(Some(answer)).await]);
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::Invalid);
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_after_a_failure() {
+    let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n{\"code\":\"ObjNotFound\"}";
+    let site = adapter(&[free_port().await, mute(Some(answer)).await]);
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::Unavailable);
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::NotFound);
+}
+
+/// Gives other keys after each rejection.
+struct Renewing(AtomicUsize);
+
+impl CredentialSource for Renewing {
+    async fn current(&self) -> Result<Credentials, CredentialsError> {
+        Ok(Credentials::lasting(format!("key-{}", self.0.load(Ordering::Relaxed)), "secret"))
+    }
+
+    async fn reject(&self, _rejected: &Credentials) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn expired_credentials_are_rejected_at_their_source() {
+    let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 23\r\n\r\n{\"code\":\"ExpiredToken\"}";
+    let source = Arc::new(Renewing(AtomicUsize::new(0)));
+    let site = CloudServer::new(
+        &[mute(Some(answer)).await],
+        "us-east-1",
+        Arc::clone(&source),
+        TimeLimits::default(),
+    );
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::ExpiredCredentials);
+    assert_eq!(source.0.load(Ordering::Relaxed), 1);
+}
