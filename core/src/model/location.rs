@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::digest;
 use super::json_text::{RawJson, text_of, write_string};
 use super::members::{self, Form, Slot};
 use super::object_md::MetadataError;
@@ -177,6 +178,27 @@ impl Location {
             "cryptoScheme" => out.push_str(&self.crypto_scheme.unwrap_or(0).to_string()),
             _ => text(out, &self.ciphered_data_key),
         }
+    }
+
+    /// What this entry says, whatever its spelling.
+    pub(super) fn digest(&self) -> u128 {
+        let texts = [
+            ("key", Some(&self.key)),
+            ("dataStoreName", Some(&self.data_store_name)),
+            ("dataStoreType", self.data_store_type.as_ref()),
+            ("dataStoreETag", self.etag.as_ref()),
+            ("dataStoreVersionId", self.data_store_version_id.as_ref()),
+            ("cipheredDataKey", self.ciphered_data_key.as_ref()),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some(digest::text(name, text?)));
+        let numbers =
+            [("start", Some(self.start)), ("size", Some(self.size)), ("cryptoScheme", self.crypto_scheme)];
+        let numbers = numbers.into_iter().filter_map(|(name, number)| Some(digest::number(name, number?)));
+        let raw = self.form.iter().flat_map(|form| form.iter()).filter_map(|slot| match slot {
+            Slot::Raw(name, value) => Some(digest::member(name.as_str(), value.as_str())),
+            Slot::Typed(_) => None,
+        });
+        texts.chain(numbers).chain(raw).fold(0, u128::wrapping_add)
     }
 
     /// The JSON text of this entry.

@@ -3,6 +3,7 @@
 //! Everything here is a value: parsed once, immutable, cheap to clone, and written back without losing what this engine does not
 //! understand.
 
+mod digest;
 mod entry;
 mod filter;
 mod gc_action;

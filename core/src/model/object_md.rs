@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::digest;
 use super::json_text::{
-    JsonError, Members, RawJson, decode_string, elements, text_of, write_canonical, write_name, write_string,
+    JsonError, Members, RawJson, decode_string, elements, text_of, write_name, write_string,
 };
 use super::location::{self, Location, Part, lenient_u64};
 use super::members::{self, Name, Slot};
 use super::model_defaults::{self, MODEL_VERSION};
 use super::replication_info::ReplicationInfo;
-use super::revision::{Fingerprint, Revision, StateTag, status_hash};
+use super::revision::{Fingerprint, Revision, StateTag};
 use super::{VersionId, VersionRef};
 
 /// Why a text is not the metadata of an object.
@@ -86,27 +87,59 @@ struct Base {
 
 impl Base {
     fn new(slots: Vec<Slot>) -> Self {
-        let raw = |name: &str| {
-            slots.iter().find_map(|slot| match slot {
-                Slot::Raw(found, value) if found.as_str() == name => Some(value),
-                Slot::Raw(..) | Slot::Typed(_) => None,
-            })
+        let empty: Arc<str> = "".into();
+        let mut base = Self {
+            slots: Vec::new(),
+            version_id: None,
+            is_null: false,
+            is_delete_marker: false,
+            content_length: 0,
+            content_md5: empty.clone(),
+            data_store_name: empty.clone(),
+            owner_id: empty.clone(),
+            last_modified: empty,
         };
-        let text = |name: &str| -> Arc<str> {
-            raw(name).and_then(RawJson::to_text).map_or_else(|| "".into(), |text| text.as_ref().into())
-        };
-        let truth = |name: &str| raw(name).is_some_and(|value| value.as_str() == "true");
-        let version = text("versionId");
-        Self {
-            version_id: (!version.is_empty()).then(|| version.into()),
-            is_null: truth("isNull"),
-            is_delete_marker: truth("isDeleteMarker"),
-            content_length: raw("content-length").and_then(|value| lenient_u64(value.as_str())).unwrap_or(0),
-            content_md5: text("content-md5"),
-            data_store_name: text("dataStoreName"),
-            owner_id: text("owner-id"),
-            last_modified: text("last-modified"),
+        for slot in &slots {
+            if let Slot::Raw(name, value) = slot {
+                base.note(name.as_str(), value);
+            }
+        }
+        base.slots = slots;
+        base
+    }
+
+    /// The same with other slots, of which only those in `changes` say something else.
+    fn with_slots(&self, slots: Vec<Slot>, changes: &[(&str, RawJson)]) -> Self {
+        let mut base = Self {
             slots,
+            version_id: self.version_id.clone(),
+            is_null: self.is_null,
+            is_delete_marker: self.is_delete_marker,
+            content_length: self.content_length,
+            content_md5: self.content_md5.clone(),
+            data_store_name: self.data_store_name.clone(),
+            owner_id: self.owner_id.clone(),
+            last_modified: self.last_modified.clone(),
+        };
+        for (name, value) in changes {
+            base.note(name, value);
+        }
+        base
+    }
+
+    /// Takes over what a member says, if it is one of those that are asked for often.
+    fn note(&mut self, name: &str, value: &RawJson) {
+        let text = || -> Arc<str> { value.to_text().map_or_else(|| "".into(), |text| text.as_ref().into()) };
+        match name {
+            "versionId" => self.version_id = Some(text()).filter(|id| !id.is_empty()).map(Into::into),
+            "isNull" => self.is_null = value.as_str() == "true",
+            "isDeleteMarker" => self.is_delete_marker = value.as_str() == "true",
+            "content-length" => self.content_length = lenient_u64(value.as_str()).unwrap_or(0),
+            "content-md5" => self.content_md5 = text(),
+            "dataStoreName" => self.data_store_name = text(),
+            "owner-id" => self.owner_id = text(),
+            "last-modified" => self.last_modified = text(),
+            _ => {}
         }
     }
 }
@@ -211,7 +244,7 @@ impl ObjectMd {
                 Slot::Raw(_, value) => out.push_str(value.as_str()),
             }
         }
-        for (name, default) in model_defaults::DEFAULTS {
+        for &(name, default) in model_defaults::DEFAULTS {
             if keep(name) && slots.iter().all(|slot| slot.name() != name) {
                 write_name(out, name);
                 out.push_str(default);
@@ -384,49 +417,59 @@ impl ObjectMd {
     /// What this document says apart from the progress of its replication. Computed once.
     pub fn revision(&self) -> Revision {
         *self.0.revision.get_or_init(|| {
-            let excluded = [REPLICATION, ORIGIN_OP, "md-model-version"];
-            let mut model = String::with_capacity(2560);
-            self.write_model(&mut model, |name| !excluded.contains(&name));
-            model.pop();
-            write_name(&mut model, REPLICATION);
-            self.0.replication.write_settings(&mut model);
-            model.push('}');
-            Revision::of(&canonical(&model))
+            let locations = self.0.locations.iter().map(Location::digest);
+            // Where a piece stands in the list counts, hence the rotation.
+            let locations = locations.fold(0_u128, |sum, digest| sum.rotate_left(1).wrapping_add(digest));
+            let members = self.members_digest(|name| name != "md-model-version");
+            Revision::of(members.wrapping_add(locations).wrapping_add(self.0.replication.settings_digest()))
         })
     }
 
     /// The revision together with the progress of replication. Computed once.
     pub fn state_tag(&self) -> StateTag {
-        let status = *self.0.status.get_or_init(|| {
-            let mut statuses = String::with_capacity(256);
-            self.0.replication.write_statuses(&mut statuses);
-            status_hash(&canonical(&statuses))
-        });
+        let status = *self.0.status.get_or_init(|| self.0.replication.status_digest());
         StateTag::new(self.revision(), status)
     }
 
     /// What must be equal at a replica. Computed once.
     pub fn fingerprint(&self) -> Fingerprint {
         *self.0.fingerprint.get_or_init(|| {
-            let excluded = [
-                "owner-id",
-                "owner-display-name",
-                "dataStoreName",
-                LOCATION,
-                REPLICATION,
-                ORIGIN_OP,
-                "md-model-version",
-            ];
-            let mut model = String::with_capacity(2560);
-            self.write_model(&mut model, |name| !excluded.contains(&name) && !ENCRYPTION.contains(&name));
-            let mut text = canonical(&model);
+            let mut digest = self.members_digest(|name| {
+                !matches!(name, "owner-id" | "owner-display-name" | "dataStoreName" | "md-model-version")
+                    && !ENCRYPTION.contains(&name)
+            });
             for part in self.part_layout() {
-                use fmt::Write as _;
-                write!(text, "\n{} {} {}", part.number, part.size, part.md5)
-                    .expect("writing to a string cannot fail");
+                let name = part.number.to_string();
+                let part = digest::text(&name, &part.md5).wrapping_add(digest::number(&name, part.size));
+                digest = digest.rotate_left(1).wrapping_add(part);
             }
-            Fingerprint::of(&text)
+            Fingerprint::of(digest)
         })
+    }
+
+    /// The sum of the digests of the untyped members that `keep` accepts. A member at its default counts as one that is not
+    /// there, which is what filling in the defaults would make of it.
+    fn members_digest(&self, keep: impl Fn(&str) -> bool) -> u128 {
+        let slots = &self.0.base.slots;
+        let mut sum = 0_u128;
+        for slot in slots {
+            let Slot::Raw(name, value) = slot else { continue };
+            let (name, raw) = (name.as_str(), value.as_str());
+            let default = if name == "creation-time" {
+                self.member("last-modified").map(RawJson::as_str)
+            } else {
+                model_defaults::default_of(name)
+            };
+            if !keep(name) || default == Some(raw) {
+                continue;
+            }
+            let digest = digest::member(name, raw);
+            // A default may be spelled in another way.
+            if default.is_none_or(|default| digest != digest::member(name, default)) {
+                sum = sum.wrapping_add(digest);
+            }
+        }
+        sum
     }
 
     /// With another state of replication.
@@ -532,7 +575,7 @@ impl ObjectMd {
             }
         }
         Self(Arc::new(Inner {
-            base: Arc::new(Base::new(slots)),
+            base: Arc::new(self.0.base.with_slots(slots, changes)),
             replication: self.0.replication.clone(),
             locations: self.0.locations.clone(),
             location_form: self.0.location_form.clone(),
@@ -555,14 +598,8 @@ impl ObjectMd {
             Some(index) => slots[index] = Slot::Typed(name),
             None => slots.push(Slot::Typed(name)),
         }
-        Arc::new(Base::new(slots))
+        Arc::new(base.with_slots(slots, &[]))
     }
-}
-
-fn canonical(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    write_canonical(&mut out, text);
-    out
 }
 
 fn parse_locations(value: &str) -> Result<(LocationForm, Vec<Location>), MetadataError> {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::id::{Bucket, Site};
 
+use super::digest;
 use super::json_text::{RawJson, elements, text_of, write_string};
 use super::members::{self, Form, Slot};
 use super::object_md::MetadataError;
@@ -210,28 +213,50 @@ impl ReplicationInfo {
         members::write(out, form, &extra, |out, name| self.write_member(out, name));
     }
 
-    /// What belongs to a revision: everything but the statuses and the list of sites.
-    pub(super) fn write_settings(&self, out: &mut String) {
-        let form = self.settings.form.as_deref().unwrap_or(&[]);
-        let raw: Vec<Slot> = form.iter().filter(|slot| matches!(slot, Slot::Raw(..))).cloned().collect();
-        let settings = ["content", "destination", "role", "storageType", "dataStoreVersionId", "isNFS"];
-        members::write(out, &raw, &settings, |out, name| self.write_member(out, name));
+    /// The digest of what belongs to a revision: everything but the statuses and the list of sites.
+    pub(super) fn settings_digest(&self) -> u128 {
+        let settings = &self.settings;
+        let mut content = String::with_capacity(32);
+        for flag in settings.content.iter() {
+            content.push_str(flag.as_str());
+            content.push('\0');
+        }
+        let texts: [(&str, &str); 5] = [
+            ("content", &content),
+            ("destination", &settings.destination),
+            ("role", &settings.role),
+            ("storageType", &settings.storage_type),
+            ("dataStoreVersionId", &settings.data_store_version_id),
+        ];
+        let texts = texts.into_iter().map(|(name, text)| digest::text(name, text));
+        let nfs = digest::number("isNFS", settings.is_nfs.map_or(0, |is| 1 + u64::from(is)));
+        let raw = settings.form.iter().flat_map(|form| form.iter()).filter_map(|slot| match slot {
+            Slot::Raw(name, value) => Some(digest::member(name.as_str(), value.as_str())),
+            Slot::Typed(_) => None,
+        });
+        let sum = texts.chain(raw).fold(nfs, u128::wrapping_add);
+        // Keeps a member in here apart from one of the same name outside.
+        sum.rotate_left(64)
     }
 
-    /// What belongs to the status part of a state tag: the rest.
-    pub(super) fn write_statuses(&self, out: &mut String) {
-        let statuses = ["status", "backends", "storageClass"];
-        members::write(out, &[], &statuses, |out, name| self.write_member(out, name));
+    /// The digest of what belongs to the status part of a state tag: the rest.
+    pub(super) fn status_digest(&self) -> u64 {
+        let mut text = String::with_capacity(128);
+        for part in [self.status.as_str(), self.storage_class()] {
+            text.push_str(part);
+            text.push('\0');
+        }
+        for backend in self.backends() {
+            backend.write(&mut text);
+        }
+        xxh3_64(text.as_bytes())
     }
 
     pub(super) fn same_settings(&self, other: &Self) -> bool {
         if Arc::ptr_eq(&self.settings, &other.settings) {
             return true;
         }
-        let (mut one, mut two) = (String::new(), String::new());
-        self.write_settings(&mut one);
-        other.write_settings(&mut two);
-        one == two
+        self.settings_digest() == other.settings_digest()
     }
 
     fn says(&self, name: &str) -> bool {

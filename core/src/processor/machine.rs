@@ -531,6 +531,9 @@ impl<R: Rules> SiteProcessor<R> {
 
     /// The step that deletes this version's exception record, if there may be one.
     fn tombstone(&self, work: &Work) -> Option<Step> {
+        if !work.is_retry && self.parked.get(&work.partition).is_none_or(Parked::is_empty) {
+            return None;
+        }
         let record = self.exception(work, ExceptionState::Resolved, String::new(), 0, None);
         let known = self.parked.get(&work.partition).is_some_and(|parked| parked.may_know(&record.key()));
         (work.is_retry || known).then(|| Step::Exception(Box::new(record)))

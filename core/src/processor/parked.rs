@@ -41,6 +41,11 @@ impl Parked {
         }
     }
 
+    /// Whether no live record can exist.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && !self.known_overflowed
+    }
+
     /// Whether a live record with this key may exist.
     pub(super) fn may_know(&self, key: &str) -> bool {
         self.known_overflowed || self.known.contains(&xxh3_64(key.as_bytes()))

@@ -1,0 +1,90 @@
+//! Order-independent digests of JSON members: what revisions and fingerprints are made of.
+//!
+//! A member's digest depends on its name and on the value, whatever its spelling: blanks, escapes, the order of nested members
+//! and number forms do not count. The digest of a set of members is the sum of theirs, so no document has to be written out,
+//! sorted or parsed again to be named.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+
+use super::json_text::{decode_string, write_canonical};
+
+/// Keeps a string apart from the number or literal that is spelled alike.
+const STRING: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The digest of a member whose value is the valid JSON `raw`.
+pub(super) fn member(name: &str, raw: &str) -> u128 {
+    let bytes = raw.as_bytes();
+    match bytes.first() {
+        Some(b'"') => match decode_string(raw) {
+            Ok(content) => text(name, &content),
+            // Holds a lone surrogate, which only its spelling can tell.
+            Err(_) => value(name, bytes),
+        },
+        Some(b'{' | b'[') if bytes.len() > 2 => canonical(name, raw),
+        Some(b'-' | b'0'..=b'9') if !is_plain_integer(bytes) => canonical(name, raw),
+        _ => value(name, bytes),
+    }
+}
+
+/// The digest of a member whose value is the string `content`.
+pub(super) fn text(name: &str, content: &str) -> u128 {
+    xxh3_128_with_seed(content.as_bytes(), xxh3_64(name.as_bytes()) ^ STRING)
+}
+
+/// The digest of a member whose value is the non-negative integer `number`.
+pub(super) fn number(name: &str, number: u64) -> u128 {
+    member(name, &number.to_string())
+}
+
+fn canonical(name: &str, raw: &str) -> u128 {
+    let mut text = String::with_capacity(raw.len());
+    write_canonical(&mut text, raw);
+    value(name, text.as_bytes())
+}
+
+fn value(name: &str, bytes: &[u8]) -> u128 {
+    xxh3_128_with_seed(bytes, xxh3_64(name.as_bytes()))
+}
+
+/// An integer that every reader takes for the same number, spelled in the only way there is.
+fn is_plain_integer(bytes: &[u8]) -> bool {
+    bytes.len() <= 15 && bytes.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::json_text::check;
+    use proptest::prelude::*;
+
+    fn of(raw: &str) -> u128 {
+        member("m", check(raw).expect("test text is valid"))
+    }
+
+    #[test]
+    fn spelling_does_not_count_and_values_do() {
+        for (one, two) in [
+            (r#""\u0061\/""#, r#""a/""#),
+            ("1.0", "1"),
+            ("2e1", "20"),
+            (r#"{"a":1,"b":[ 1 , 2]}"#, r#"{"b":[1,2],"a":1.0}"#),
+            ("100000000000000000000", "1e20"),
+        ] {
+            assert_eq!(of(one), of(two), "{one} {two}");
+        }
+        for (one, two) in [("1", "\"1\""), ("null", "\"null\""), ("[1,2]", "[2,1]"), ("{}", "[]"), ("0", "1")]
+        {
+            assert_ne!(of(one), of(two), "{one} {two}");
+        }
+        assert_ne!(member("a", "1"), member("b", "1"));
+    }
+
+    proptest! {
+        #[test]
+        fn typed_values_and_their_spellings_agree(content in any::<String>(), integer in any::<u32>()) {
+            let raw = serde_json::Value::from(content.as_str()).to_string();
+            prop_assert_eq!(text("n", &content), member("n", &raw));
+            prop_assert_eq!(number("n", integer.into()), member("n", &integer.to_string()));
+        }
+    }
+}
