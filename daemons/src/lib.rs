@@ -1,8 +1,10 @@
 //! The daemons of Backbeat: drivers that join a machine of the core to its ports, the stack that runs them in one process, the
 //! HTTP API, the configuration and the command line.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod driver;
 pub mod metrics;
+pub mod stack;

@@ -1,9 +1,15 @@
 //! Commands of the binary, one file each.
 
+mod client;
 mod config;
+mod dev;
 mod exit;
+mod explain;
+mod failed;
 pub mod filter;
 mod lines;
+mod pause;
+mod status;
 pub mod version_id;
 
 use std::path::PathBuf;
@@ -37,6 +43,13 @@ pub struct Global {
 /// What to do.
 #[derive(Subcommand)]
 enum Command {
+    Dev(dev::Arguments),
+    Status(status::Arguments),
+    Lag(status::LagArguments),
+    Explain(explain::Arguments),
+    Failed(failed::Arguments),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Config(config::Arguments),
     Filter(filter::Filter),
     VersionId(version_id::VersionIdCommand),
@@ -46,6 +59,13 @@ enum Command {
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let ended = match command {
+        Command::Dev(arguments) => dev::run(&arguments, &global).map(ExitCode::from),
+        Command::Status(arguments) => status::run(&arguments, &global).map(ExitCode::from),
+        Command::Lag(arguments) => status::lag(&arguments, &global).map(ExitCode::from),
+        Command::Explain(arguments) => explain::run(&arguments, &global).map(ExitCode::from),
+        Command::Failed(arguments) => failed::run(&arguments, &global).map(ExitCode::from),
+        Command::Pause(arguments) => pause::pause(&arguments, &global).map(ExitCode::from),
+        Command::Resume(arguments) => pause::resume(&arguments, &global).map(ExitCode::from),
         Command::Config(arguments) => config::run(&arguments, &global).map(ExitCode::from),
         Command::Filter(filter) => filter.run().map_err(Failure::from),
         Command::VersionId(command) => command.run().map_err(Failure::from),
@@ -54,4 +74,16 @@ pub fn run() -> ExitCode {
         eprintln!("backbeat: {failure}");
         failure.exit.into()
     })
+}
+
+/// The runtime of a command.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Starts writing log lines to standard error, from `level` on; `RUST_LOG` overrides it.
+fn start_logging(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -23,7 +23,7 @@ pub use consumption::{Handle, Happening, QueueMachine, Sorted};
 pub use observe::{ProcessorObserver, StatusObserver};
 pub use position::PositionNodes;
 pub use progress::Progress;
-pub use publisher::Publisher;
+pub use publisher::{Publisher, Publishing};
 pub use sites::Sites;
 
 #[cfg(test)]

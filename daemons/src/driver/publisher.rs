@@ -15,7 +15,7 @@ use crate::metrics::{Registry, names};
 pub(super) const PUBLISH_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A message on its way.
-pub(super) type Publishing = Pin<Box<dyn Future<Output = Ending<()>> + Send>>;
+pub type Publishing = Pin<Box<dyn Future<Output = Ending<()>> + Send>>;
 
 /// A producer that mends itself. The order of two messages is promised only if the second is published after the first
 /// was acknowledged, which is how the machines publish what belongs to one key.
@@ -40,7 +40,7 @@ impl<Q: Queue> Publisher<Q> {
     }
 
     /// Publishes `record` to `topic`.
-    pub(super) fn publish(&self, topic: &Topic, record: Record) -> Publishing {
+    pub fn publish(&self, topic: &Topic, record: Record) -> Publishing {
         let producer = Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner));
         let sending = producer.publish(topic, record);
         let this = self.clone();

@@ -1,0 +1,224 @@
+//! The routes: upstream's under `/_/` and `/_/backbeat/api/`, our own under `/api/v1/` (API reference 1.3, 1.4).
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use backbeat_backends::coordination::Coordination;
+use backbeat_backends::queue::Queue;
+use backbeat_backends::stats::Stats;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::crr;
+use super::operator::{Operator, OperatorError};
+use super::report::Retry;
+use crate::driver::Sites;
+
+/// The web page: one file, nothing from elsewhere.
+const PAGE: &str = include_str!("page.html");
+
+/// The type of the text form of metrics.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A request, taken apart.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// The decoded segments of the path behind the prefix.
+    pub(super) segments: Vec<String>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// The value of a query parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer that is an error, in upstream's words.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    description: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, kind: &'static str, description: impl Into<String>) -> Self {
+        Self { status, kind, description: description.into() }
+    }
+
+    pub(super) fn no_route(path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "RouteNotFound", format!("path {path} does not exist"))
+    }
+
+    pub(super) fn denied(description: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "AccessDenied", description)
+    }
+}
+
+impl From<OperatorError> for ApiError {
+    fn from(error: OperatorError) -> Self {
+        let (status, kind) = match &error {
+            OperatorError::NotFound(_) => (StatusCode::NOT_FOUND, "RouteNotFound"),
+            OperatorError::Invalid(_) => (StatusCode::BAD_REQUEST, "InvalidRequest"),
+            OperatorError::Unavailable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = Map::new();
+        body.insert("code".to_owned(), json!(self.status.as_u16()));
+        body.insert("description".to_owned(), json!(self.description));
+        body.insert(self.kind.to_owned(), json!(true));
+        (self.status, [(header::CONTENT_TYPE, "application/json")], Value::Object(body).to_string())
+            .into_response()
+    }
+}
+
+/// A JSON answer.
+pub(super) fn json_of(value: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(value).expect("reports always have a JSON form");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn text(kind: &'static str, body: impl Into<String>) -> Response {
+    ([(header::CONTENT_TYPE, kind)], body.into()).into_response()
+}
+
+/// Answers one request.
+pub(super) async fn answer<Q: Queue, S: Stats, C: Coordination, O: Sites>(
+    operator: &Arc<Operator<Q, S, C, O>>,
+    method: Method,
+    uri: &Uri,
+    body: Bytes,
+) -> Response {
+    let path = uri.path();
+    let query = query_of(uri.query().unwrap_or(""));
+    let call = |rest: &str| {
+        let segments = rest.split('/').filter(|segment| !segment.is_empty());
+        Call { method: method.clone(), segments: segments.map(decode).collect(), query, body }
+    };
+    let upstream = path.strip_prefix("/_/backbeat/api/").or_else(|| path.strip_prefix("/_/"));
+    let answered = match (path, upstream, path.strip_prefix("/api/v1/")) {
+        ("/", ..) if method == Method::GET => Ok(text("text/html; charset=utf-8", PAGE)),
+        ("/metrics", ..) if method == Method::GET => Ok(text(METRICS_TYPE, operator.metrics.encode())),
+        (_, Some(rest), _) => match probe(operator, &method, rest).await {
+            Some(probed) => probed,
+            None => crr::answer(operator, call(rest), path).await,
+        },
+        (_, _, Some(rest)) => ours(operator, call(rest), path).await,
+        _ => Err(ApiError::no_route(path)),
+    };
+    answered.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Probes and metrics.
+async fn probe<Q: Queue, S: Stats, C: Coordination, O: Sites>(
+    operator: &Arc<Operator<Q, S, C, O>>,
+    method: &Method,
+    rest: &str,
+) -> Option<Result<Response, ApiError>> {
+    let answer = match rest {
+        "live" | "ready" | "health/liveness" | "health/readiness" => {
+            let problems = crr::problems(operator).await;
+            if problems.is_empty() {
+                text("text/plain", "OK")
+            } else {
+                (StatusCode::INTERNAL_SERVER_ERROR, json_of(&problems)).into_response()
+            }
+        }
+        "monitoring/metrics" => text(METRICS_TYPE, operator.metrics.encode()),
+        "healthcheck" => match crr::healthcheck(operator).await {
+            Ok(health) => json_of(&health),
+            Err(error) => error.into_response(),
+        },
+        _ => return None,
+    };
+    if *method != Method::GET {
+        let description = "The specified method is not allowed against this resource.";
+        return Some(Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", description)));
+    }
+    Some(Ok(answer))
+}
+
+/// Our own routes, which the command line and the web page use.
+async fn ours<Q: Queue, S: Stats, C: Coordination, O: Sites>(
+    operator: &Arc<Operator<Q, S, C, O>>,
+    call: Call,
+    path: &str,
+) -> Result<Response, ApiError> {
+    let segments: Vec<&str> = call.segments.iter().map(String::as_str).collect();
+    match (call.method.as_str(), segments.as_slice()) {
+        ("GET", ["status"]) => Ok(json_of(&operator.status().await?)),
+        ("GET", ["explain"]) => {
+            let needed = |name: &str| {
+                call.parameter(name)
+                    .filter(|value| !value.is_empty())
+                    .ok_or_else(|| OperatorError::Invalid(format!("the query parameter {name} is missing")))
+            };
+            let version = call.parameter("versionId").filter(|version| !version.is_empty());
+            Ok(json_of(&operator.explain(needed("bucket")?, needed("key")?, version).await?))
+        }
+        ("GET", ["failed"]) => {
+            let all = call.parameter("all") == Some("true");
+            Ok(json_of(&operator.parked(call.parameter("site"), all).await?))
+        }
+        ("POST", ["failed", "retry"]) => {
+            let retries: Vec<Retry> = serde_json::from_slice(&call.body).map_err(|error| {
+                OperatorError::Invalid(format!("the body must be a list of versions: {error}"))
+            })?;
+            Ok(json_of(&operator.retry(&retries).await?))
+        }
+        ("POST", [action @ ("pause" | "resume"), site]) => {
+            operator.set_paused(site, *action == "pause").await?;
+            Ok(json_of(&json!({})))
+        }
+        _ => Err(ApiError::no_route(path)),
+    }
+}
+
+/// The pairs of a query string, decoded.
+fn query_of(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decode(name), decode(&value.replace('+', " ")))).collect()
+}
+
+/// A percent-encoded text, decoded; what is not encoded properly stays as it is.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(byte.unwrap_or(bytes[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_decoded_once() {
+        assert_eq!(decode("a%20b%2Fc%25"), "a b/c%");
+        assert_eq!(decode("100%"), "100%");
+        assert_eq!(decode("%zz%C3%A9"), "%zz\u{e9}");
+        assert_eq!(
+            query_of("key=a+b%2B&x&versionId="),
+            [("key", "a b+"), ("x", ""), ("versionId", "")].map(|(n, v)| (n.to_owned(), v.to_owned()))
+        );
+    }
+}

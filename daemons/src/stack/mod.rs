@@ -1,0 +1,344 @@
+//! The embedded stack: a source site, target sites, the queue, the machines and the API, in one process and on loopback.
+//!
+//! Everything is under one data directory: `source` and `targets/<name>` hold a site each, `engine` what the machines
+//! keep. What was acknowledged survives the end of the process, however it ends.
+
+mod ports;
+mod settings;
+mod site;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use backbeat_backends::clock::WallClock;
+use backbeat_backends::coordination::embedded::{EmbeddedCoordination, EmbeddedSession};
+use backbeat_backends::embedded::{Store, StoreOptions};
+use backbeat_backends::journal::embedded::EmbeddedJournal;
+use backbeat_backends::objects::SitePair;
+use backbeat_backends::queue::embedded::EmbeddedQueue;
+use backbeat_backends::queue::{Group, PARTITIONS_DEFAULT, Queue};
+use backbeat_backends::stats::embedded::EmbeddedStats;
+use backbeat_core::call::Ending;
+use backbeat_core::id::Site as SiteName;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::api::{self, Daemons, Operator, SiteDaemon};
+use crate::config::Config;
+use crate::driver::counters::Counters;
+use crate::driver::populator::{self, PopulatorHandle, PopulatorPorts};
+use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
+use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
+use crate::driver::{Clock, PositionNodes, ProcessorObserver, Publisher, StatusObserver};
+use crate::metrics::Registry;
+use settings::DRAIN_MAX;
+pub use settings::Topics;
+use site::{Client, RunningSite};
+
+/// The access key of every site.
+pub const ACCESS_KEY: &str = "backbeat-dev";
+/// The secret key of every site.
+pub const SECRET_KEY: &str = "backbeat-dev-secret";
+/// The region of every site.
+pub const REGION: &str = "us-east-1";
+
+/// The identity of the source's journal in the coordination store.
+const LOG_ID: &str = "embedded_source";
+
+/// Bytes of database pages that the engine's store keeps in memory.
+const ENGINE_CACHE_BYTES: usize = 8 << 20;
+
+/// Time that everything together has to stop.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The processors, the status processor and the API read and write the source through this.
+type Source = SitePair<Client, Client>;
+/// What the API works with.
+pub type StackOperator = Operator<EmbeddedQueue, EmbeddedStats, EmbeddedSession, Source>;
+
+/// One target site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in replication configurations; without one it is called after its port, `site-<port>`.
+    pub name: Option<String>,
+    /// Its port; 0 takes any that is free.
+    pub port: u16,
+}
+
+/// How to start a stack.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The port of the source; 0 takes any that is free.
+    pub source_port: u16,
+    /// The target sites.
+    pub targets: Vec<Target>,
+    /// The port of the API and the web page; 0 takes any that is free.
+    pub api_port: u16,
+    /// The configuration of the machines.
+    pub config: Config,
+}
+
+/// Where a stack answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The source's S3.
+    pub source: SocketAddr,
+    /// Name and S3 of each target, in the order in which they were configured.
+    pub targets: Vec<(String, SocketAddr)>,
+    /// The API and the web page.
+    pub api: SocketAddr,
+}
+
+/// A running stack.
+pub struct Stack {
+    addresses: Addresses,
+    operator: Arc<StackOperator>,
+    populator: PopulatorHandle,
+    processors: Vec<ProcessorHandle>,
+    status: StatusHandle,
+    /// The machines. They end first, while the sites still answer.
+    machines: JoinSet<Result<()>>,
+    /// What the machines need: sites and API.
+    servers: JoinSet<Result<()>>,
+    counting: JoinHandle<()>,
+    stop_servers: watch::Sender<bool>,
+}
+
+impl Stack {
+    /// Starts everything, and returns once it answers.
+    pub async fn start(config: StackConfig) -> Result<Self> {
+        let (source_listener, source_address) = ports::listen(config.source_port, "the source site").await?;
+        let mut targets = Vec::new();
+        for target in &config.targets {
+            let (listener, address) = ports::listen(target.port, "a target site").await?;
+            let name = target.name.clone().unwrap_or_else(|| format!("site-{}", address.port()));
+            targets.push((name, listener, address));
+        }
+        let (api_listener, api_address) = ports::listen(config.api_port, "the API").await?;
+        let names: Vec<String> = targets.iter().map(|(name, ..)| name.clone()).collect();
+        check_names(&names)?;
+
+        let (stop_servers, stopped) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        let source =
+            RunningSite::source(&config.data_dir, &names).await.context("cannot open the source site")?;
+        source.serve(source_listener, stopped.clone(), &mut servers);
+        let mut target_sites = Vec::new();
+        for (index, (name, listener, address)) in targets.into_iter().enumerate() {
+            let site = RunningSite::target(&config.data_dir, &name, index)
+                .await
+                .with_context(|| format!("cannot open the target site {name}"))?;
+            site.serve(listener, stopped.clone(), &mut servers);
+            target_sites.push((SiteName::from(name), address));
+        }
+
+        let wall = WallClock::system();
+        let engine = config.data_dir.join("engine");
+        let opened = wall.clone();
+        let (queue, coordination, stats) = tokio::task::spawn_blocking(move || -> Result<_> {
+            let options = StoreOptions { cache_bytes: ENGINE_CACHE_BYTES, ..StoreOptions::default() };
+            let store = Store::open_with(&engine, options)?;
+            let queue = EmbeddedQueue::open(store.clone(), opened.clone())?;
+            let coordination = EmbeddedCoordination::open(store.clone())?;
+            Ok((queue, coordination, EmbeddedStats::open(store, opened)?))
+        })
+        .await?
+        .context("cannot open the engine's store")?;
+        let (queue, stats) = (Arc::new(queue), Arc::new(stats));
+        let coordination = Arc::new(coordination.connect());
+
+        let topics = Topics::of(&config.config);
+        for spec in topics.specs() {
+            let created = queue.create_topic(&spec).await;
+            ensure!(
+                matches!(created, Ending::Applied(())),
+                "topic {} cannot be created: {created:?}; was the data directory made with another configuration?",
+                spec.topic
+            );
+        }
+
+        let metrics = Registry::default();
+        let clock = Clock::start(wall.clone());
+        let (counters, counting) = Counters::start(Arc::clone(&stats), wall.clone());
+        let source_client = || site::client(source_address);
+        let source_pair: Arc<Source> = Arc::new(SitePair::new(source_client(), source_client()));
+        let publisher = Publisher::new(Arc::clone(&queue), metrics.clone());
+        let replication = config.config.replication();
+        let mut machines = JoinSet::new();
+
+        let status_group = Group::from(replication.replication_status_processor.group_id.as_str());
+        let ports = StatusPorts {
+            queue: Arc::clone(&queue),
+            publisher: publisher.clone(),
+            sites: Arc::clone(&source_pair),
+            topics: StatusTopics {
+                status: topics.status.clone(),
+                replication: topics.replication.clone(),
+                failed: topics.failed.clone(),
+                gc: topics.gc.clone(),
+                exceptions: topics.exceptions.clone(),
+            },
+            partitions: PARTITIONS_DEFAULT,
+            group: status_group.clone(),
+            observer: StatusObserver::new(metrics.clone(), counters.clone()),
+        };
+        let (status, task) =
+            status::start(settings::status(&replication), ports, clock.clone(), DRAIN_MAX).await?;
+        machines.spawn(async move { task.await?.context("the status processor ended") });
+
+        let mut processors = Vec::new();
+        let mut site_daemons = Vec::new();
+        for (name, address) in &target_sites {
+            let group = Group::from(format!("{}-{name}", replication.queue_processor.group_id));
+            let ports = ProcessorPorts {
+                queue: Arc::clone(&queue),
+                publisher: publisher.clone(),
+                sites: Arc::new(SitePair::new(source_client(), site::client(*address))),
+                topics: topics.consumed_by_sites(),
+                status_topic: topics.status.clone(),
+                exceptions_topic: topics.exceptions.clone(),
+                partitions: PARTITIONS_DEFAULT,
+                group: group.clone(),
+                observer: ProcessorObserver::new(
+                    name.clone(),
+                    topics.replication.as_str(),
+                    group.as_str(),
+                    metrics.clone(),
+                ),
+            };
+            let machine = settings::processor(&replication, name, site::OWNER_ID, site::OWNER_NAME);
+            let (handle, task) = processor::start(machine, ports, clock.clone(), DRAIN_MAX).await?;
+            let ended = format!("the processor of site {name} ended");
+            machines.spawn(async move { task.await?.context(ended) });
+            processors.push(handle.clone());
+            site_daemons.push(SiteDaemon { site: name.clone(), group, handle });
+        }
+
+        let zookeeper_path =
+            config.config.value("/queuePopulator/zookeeperPath").and_then(|path| path.as_str());
+        let ports = PopulatorPorts {
+            journal: Arc::new(EmbeddedJournal::new(source.journal())),
+            queue: Arc::clone(&queue),
+            coordination: Arc::clone(&coordination),
+            nodes: PositionNodes::new(zookeeper_path.unwrap_or("/queue-populator"), LOG_ID)?,
+            topic: topics.replication.clone(),
+            log_name: "embedded-log",
+            counters: counters.clone(),
+            metrics: metrics.clone(),
+        };
+        let (populator, task) =
+            populator::start(settings::populator(&config.config), ports, clock.clone(), DRAIN_MAX);
+        machines.spawn(async move {
+            match task.await? {
+                None => Ok(()),
+                Some(reason) => Err(anyhow!("the populator stopped: {reason:?}")),
+            }
+        });
+
+        let daemons = Daemons {
+            sites: site_daemons,
+            status: status.clone(),
+            status_group,
+            populator: populator.clone(),
+        };
+        let operator = Arc::new(Operator {
+            queue,
+            publisher,
+            stats,
+            coordination,
+            source: source_pair,
+            current: Arc::new(site::signed(source_address)),
+            daemons,
+            topics,
+            partitions: PARTITIONS_DEFAULT,
+            clock: wall,
+            counters,
+            metrics,
+        });
+        operator.restore_pauses().await;
+        let serving = api::serve(api_listener, Arc::clone(&operator), stopped);
+        servers.spawn(async move { serving.await.context("the API ended") });
+        let targets = target_sites.into_iter().map(|(name, address)| (name.as_str().to_owned(), address));
+        let addresses = Addresses { source: source_address, targets: targets.collect(), api: api_address };
+        Ok(Self {
+            addresses,
+            operator,
+            populator,
+            processors,
+            status,
+            machines,
+            servers,
+            counting,
+            stop_servers,
+        })
+    }
+
+    /// Where it answers.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What the API offers, in process.
+    pub fn operator(&self) -> &Arc<StackOperator> {
+        &self.operator
+    }
+
+    /// Waits for something to end that should not have, and says what it was.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let ended = tokio::select! {
+            Some(ended) = self.machines.join_next() => ended,
+            Some(ended) = self.servers.join_next() => ended,
+        };
+        match ended {
+            Ok(Ok(())) => anyhow!("a part of the stack ended"),
+            Ok(Err(error)) => error,
+            Err(panic) => anyhow!(panic).context("a part of the stack panicked"),
+        }
+    }
+
+    /// Stops reading, waits for what is under way, saves positions, then closes the ports.
+    pub async fn shutdown(mut self) -> Result<()> {
+        let stopping = async {
+            self.populator.shut_down().await;
+            for processor in &self.processors {
+                processor.shut_down().await;
+            }
+            self.status.shut_down().await;
+            while let Some(ended) = self.machines.join_next().await {
+                ended??;
+            }
+            self.stop_servers.send_replace(true);
+            while let Some(ended) = self.servers.join_next().await {
+                ended??;
+            }
+            // What counts has been handed over; nothing else holds it any more.
+            drop(self.operator);
+            self.counting.abort();
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(STOP_TIME_MAX, stopping)
+            .await
+            .map_err(|_| anyhow!("the stack did not stop within {} s", STOP_TIME_MAX.as_secs()))?
+    }
+}
+
+/// Names of sites stand in replication configurations and in folder names.
+fn check_names(names: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        ensure!(
+            name.chars().all(usable) && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            "site name {name:?} is not usable: letters, digits, '-', '_' and '.' only, a letter or digit first"
+        );
+        ensure!(seen.insert(name), "two target sites are called {name}: give each a name of its own");
+    }
+    ensure!(!names.is_empty(), "there must be at least one target site");
+    Ok(())
+}

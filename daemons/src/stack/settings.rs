@@ -1,0 +1,153 @@
+//! What the machines of the embedded stack are told, from the configuration.
+
+use std::collections::BTreeSet;
+
+use backbeat_backends::queue::{Retention, TopicSpec};
+use backbeat_core::IntakeLimits;
+use backbeat_core::id::{Site, Topic};
+use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics};
+use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
+use backbeat_core::processor::copy::CopyConfig;
+use backbeat_core::time::Span;
+use backbeat_core::{populator, processor, status};
+
+use crate::config::{Config, Replication, Retry};
+
+/// Entries that a machine holds beyond what it works on, per unit of its concurrency.
+const READ_AHEAD: usize = 20;
+
+/// Entries of one partition that are parked at most (decision D6).
+const PARKED_MAX: usize = 10_000;
+
+/// Bytes of data on their way at once (decision D10).
+const BYTES_MAX: u64 = 48 << 20;
+
+/// Failed messages that are kept while nobody consumes them.
+const FAILED_KEPT: u64 = 10_000;
+
+/// Time that partitions and shutdowns have to drain.
+pub(super) const DRAIN_MAX: Span = Span::from_secs(20);
+
+/// The topics of one replication pipeline.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// Changes to replicate.
+    pub replication: Topic,
+    /// Further attempts, in configured order.
+    pub replays: Vec<Topic>,
+    /// Outcomes.
+    pub status: Topic,
+    /// Final failures.
+    pub failed: Topic,
+    /// Data to delete.
+    pub gc: Topic,
+    /// Parked entries, compacted.
+    pub exceptions: Topic,
+}
+
+impl Topics {
+    pub(super) fn of(config: &Config) -> Self {
+        let replication = config.replication();
+        let gc = config.value("/extensions/gc/topic").and_then(|topic| topic.as_str());
+        Self {
+            exceptions: Topic::from(format!("{}-exceptions", replication.topic)),
+            replication: Topic::from(replication.topic),
+            replays: replication.replay_topics.into_iter().map(|replay| replay.topic_name.into()).collect(),
+            status: replication.replication_status_topic.into(),
+            failed: replication.replication_failed_topic.into(),
+            gc: Topic::from(gc.unwrap_or("backbeat-gc")),
+        }
+    }
+
+    /// What a site processor consumes.
+    pub(super) fn consumed_by_sites(&self) -> Vec<Topic> {
+        [&self.replication].into_iter().chain(&self.replays).cloned().collect()
+    }
+
+    pub(super) fn specs(&self) -> Vec<TopicSpec> {
+        let plain = [&self.replication, &self.status, &self.gc].into_iter().chain(&self.replays);
+        let kept = |topic: &Topic, retention| TopicSpec::new(topic.clone()).kept(retention);
+        plain
+            .map(|topic| TopicSpec::new(topic.clone()))
+            .chain([
+                kept(&self.failed, Retention::Newest(FAILED_KEPT)),
+                kept(&self.exceptions, Retention::LatestPerKey),
+            ])
+            .collect()
+    }
+}
+
+fn intake(replication: &Replication, concurrency: usize) -> IntakeLimits {
+    IntakeLimits { read_ahead_max: concurrency * READ_AHEAD, lane_max: replication.lane.max_queued }
+}
+
+fn expanded(replication: &Replication) -> Vec<Topic> {
+    let topics = replication.replay_topics.iter();
+    let topics: Vec<(Topic, u32)> =
+        topics.map(|replay| (Topic::from(replay.topic_name.as_str()), replay.retries)).collect();
+    expand_replay_topics(&topics)
+}
+
+pub(super) fn populator(config: &Config) -> populator::Config {
+    let batch = config.value("/queuePopulator/batchMaxRead").and_then(serde_json::Value::as_u64);
+    // Records are a few KiB each: what is in memory at once stays in the order of ten MiB.
+    let batch_max = usize::try_from(batch.unwrap_or(10_000)).unwrap_or(usize::MAX).min(1_000);
+    populator::Config {
+        filter: FilterConfig::default(),
+        batch_max,
+        in_flight_max: 2_000,
+        wait: Span::from_secs(30),
+        save_interval: Span::from_secs(1),
+        save_records: 10_000,
+        retry_delay: Span::from_secs(1),
+        bootstrap: populator::Bootstrap::Oldest,
+    }
+}
+
+pub(super) fn processor(
+    replication: &Replication,
+    site: &Site,
+    owner_id: &str,
+    owner_display_name: &str,
+) -> processor::Config {
+    let concurrency = replication.queue_processor.concurrency;
+    let retry = replication.queue_processor.retry.scality.as_ref();
+    processor::Config {
+        copy: CopyConfig {
+            site: site.clone(),
+            owner_id: owner_id.to_owned(),
+            owner_display_name: owner_display_name.to_owned(),
+            retry: retry.map_or(RetryPolicy::CLASS_DEFAULT, Retry::policy),
+            parts_max: replication.queue_processor.parts_concurrency,
+            part_deadline: Span::from_secs(600),
+        },
+        concurrency,
+        intake: intake(replication, concurrency),
+        parked_max: PARKED_MAX,
+        bytes_max: BYTES_MAX,
+        hold_delay: Span::from_secs(30),
+        facts_ttl: Span::from_secs(5),
+        exceptions_refresh: Span::from_secs(60),
+        replays_max: u32::try_from(expanded(replication).len()).unwrap_or(u32::MAX),
+        keeps_version_ids: true,
+        breaker: BreakerPolicy::default(),
+        publish_delay: Span::from_secs(1),
+    }
+}
+
+pub(super) fn status(replication: &Replication) -> status::Config {
+    let concurrency = replication.replication_status_processor.concurrency;
+    let retry = replication.replication_status_processor.retry.as_ref();
+    status::Config {
+        decision: StatusConfig {
+            replay_topics: expanded(replication),
+            monitor_failures: replication.monitor_replication_failures,
+            transient_locations: BTreeSet::new(),
+        },
+        concurrency,
+        intake: intake(replication, concurrency),
+        retry: retry.map_or(RetryPolicy::CLASS_DEFAULT, Retry::policy),
+        requeues_max: 3,
+        hold_delay: Span::from_secs(30),
+    }
+}

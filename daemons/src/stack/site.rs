@@ -1,0 +1,104 @@
+//! The embedded sites of the stack, and the clients that the machines reach them with.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use backbeat_backends::credentials::Credentials;
+use backbeat_backends::credentials::account::StaticCredentials;
+use backbeat_backends::embedded::StoreOptions;
+use backbeat_backends::http::{Credentials as Keys, SignedClient};
+use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
+use backbeat_backends::site::{self, Account, ReplicationEndpoint, Site, SiteConfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{ACCESS_KEY, REGION, SECRET_KEY};
+
+/// The canonical id of the account that owns everything at every site.
+pub(super) const OWNER_ID: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";
+/// The display name of that account.
+pub(super) const OWNER_NAME: &str = "backbeat-dev";
+
+/// Bytes of database pages that each site keeps in memory.
+const SITE_CACHE_BYTES: usize = 4 << 20;
+
+/// What the machines reach a site with.
+pub(super) type Client = CloudServer<StaticCredentials>;
+
+/// A site that is open.
+pub(super) struct RunningSite(Arc<Site>);
+
+impl RunningSite {
+    /// The source, which may replicate to `targets`; the first is the default.
+    pub(super) async fn source(data_dir: &Path, targets: &[String]) -> Result<Self> {
+        let endpoints = targets.iter().enumerate().map(|(index, name)| ReplicationEndpoint {
+            site: name.clone(),
+            cloud_type: None,
+            is_default: index == 0,
+        });
+        Self::open(config("source", &data_dir.join("source"), 0, endpoints.collect())).await
+    }
+
+    /// The target `name`, the `index`th. Every site has a group id of its own in its version ids.
+    pub(super) async fn target(data_dir: &Path, name: &str, index: usize) -> Result<Self> {
+        Self::open(config(name, &data_dir.join("targets").join(name), index + 1, Vec::new())).await
+    }
+
+    async fn open(config: SiteConfig) -> Result<Self> {
+        let options = StoreOptions { cache_bytes: SITE_CACHE_BYTES, ..StoreOptions::default() };
+        Ok(Self(Site::open_with(config, options).await?))
+    }
+
+    pub(super) fn journal(&self) -> site::Journal {
+        self.0.journal().clone()
+    }
+
+    /// Serves the site until told to stop.
+    pub(super) fn serve(
+        &self,
+        listener: TcpListener,
+        mut stopped: watch::Receiver<bool>,
+        servers: &mut JoinSet<Result<()>>,
+    ) {
+        let site = Arc::clone(&self.0);
+        servers.spawn(async move {
+            let ended = format!("the site {} ended", site.config().name);
+            let stop = async move {
+                // A sender that is gone means stop, too.
+                stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
+            };
+            site::serve(site, listener, stop).await.context(ended)
+        });
+    }
+}
+
+fn config(name: &str, data_dir: &Path, index: usize, endpoints: Vec<ReplicationEndpoint>) -> SiteConfig {
+    SiteConfig {
+        name: name.to_owned(),
+        data_dir: data_dir.to_owned(),
+        accounts: vec![Account {
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            canonical_id: OWNER_ID.to_owned(),
+            display_name: OWNER_NAME.to_owned(),
+        }],
+        replication_endpoints: endpoints,
+        replication_group: format!("RG{:03}", index + 1),
+        data_store_name: REGION.to_owned(),
+    }
+}
+
+/// A client of the site at `address` for the machines.
+pub(super) fn client(address: SocketAddr) -> Client {
+    let credentials = Credentials::lasting(ACCESS_KEY, SECRET_KEY);
+    let credentials = Arc::new(StaticCredentials::new(credentials));
+    CloudServer::new(&[address.to_string()], REGION, credentials, TimeLimits::default())
+}
+
+/// A client of the site at `address` for single requests.
+pub(super) fn signed(address: SocketAddr) -> SignedClient {
+    SignedClient::new(address.to_string(), Keys::new(ACCESS_KEY, SECRET_KEY), REGION)
+}

@@ -1,0 +1,141 @@
+//! The embedded stack from outside: S3 on one side, S3 on the other, and the API beside them.
+
+mod harness;
+mod process;
+
+use harness::{Server, start};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The explanation of one version, once `is_wanted` likes it.
+async fn explained(api: &Server, key: &str, version: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let query = [("bucket", "photos"), ("key", key), ("versionId", version)];
+    for _ in 0..600 {
+        let told = api.json("/api/v1/explain", &query).await;
+        if is_wanted(&told) {
+            return told;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{}", api.json("/api/v1/explain", &query).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_arrives_and_survives_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let targets: Vec<Server> = addresses.targets.iter().map(|(_, address)| Server::at(*address)).collect();
+    source.make_bucket("photos").await;
+    for target in &targets {
+        target.make_bucket("copies").await;
+    }
+    source.replicate("photos", "copies", "paris,tokyo").await;
+    let mut written = Vec::new();
+    for number in 0..40_u8 {
+        let key = format!("dir {}/k\u{e9}y", number % 10);
+        let bytes = vec![number; usize::from(number) * 1_000];
+        written.push((source.put("photos", &key, bytes.clone()).await, key, bytes));
+    }
+    for (version, key, bytes) in &written {
+        source.settle("photos", key, version, "COMPLETED").await;
+        for target in &targets {
+            let copy = target.get("copies", key, version).await;
+            assert_eq!(&copy.body()[..], &bytes[..], "{key} {version}");
+            assert_eq!(target.status_of("copies", key, version).await, "REPLICA");
+        }
+    }
+    let (version, key, _) = &written[7];
+    let told = explained(&api, key, version, |told| told["status"] == "COMPLETED").await;
+    assert_eq!(told["sites"][0]["site"], "paris");
+    assert!(told["sites"][0]["doing"].as_str().is_some_and(|text| text.starts_with("done")));
+    let status = api.json("/api/v1/status", &[]).await;
+    assert_eq!(status["populator"]["running"], true);
+    assert_eq!(status["sites"][1]["failed"], 0);
+    stack.shutdown().await.expect("a clean end");
+
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    for (version, key, _) in &written {
+        assert_eq!(source.status_of("photos", key, version).await, "COMPLETED");
+    }
+    let again = source.put("photos", "after", "restart").await;
+    source.settle("photos", "after", &again, "COMPLETED").await;
+    let status = api.json("/api/v1/status", &[]).await;
+    assert_eq!(status["populator"]["queued"], 1, "nothing was queued twice: {status}");
+    let metrics =
+        api.send(backbeat_backends::http::Request::new(http::Method::GET, "/metrics").unsigned()).await;
+    let metrics = String::from_utf8_lossy(metrics.body()).into_owned();
+    assert!(metrics.contains("s3_replication_status_changed_total"), "{metrics}");
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_listed_with_its_reason_and_can_be_retried() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let target = Server::at(addresses.targets[0].1);
+    source.make_bucket("photos").await;
+    source.replicate("photos", "missing", "paris").await;
+    let version = source.put("photos", "a", "bytes").await;
+    source.settle("photos", "a", &version, "FAILED").await;
+    let failed = api.json("/api/v1/failed", &[]).await;
+    assert_eq!(failed[0]["reason"], "DstBucketNotFound", "{failed}");
+    assert_eq!(failed[0]["versionId"], version.as_str());
+    let listed = api.json("/_/crr/failed", &[("sitename", "paris")]).await;
+    assert_eq!(listed["Versions"][0]["Key"], "a", "{listed}");
+    explained(&api, "a", &version, |told| told["sites"][0]["record"]["state"] == "failed").await;
+
+    target.make_bucket("missing").await;
+    let retry = json!([{"Bucket": "photos", "Key": "a", "VersionId": version, "StorageClass": "paris"}]);
+    let (status, queued) = api.post("/_/backbeat/api/crr/failed", retry.clone()).await;
+    assert!(status.is_success(), "{queued}");
+    assert_eq!(queued[0]["ReplicationStatus"], "PENDING", "{queued}");
+    source.settle("photos", "a", &version, "COMPLETED").await;
+    let mut left = api.json("/api/v1/failed", &[("all", "true")]).await;
+    for _ in 0..100 {
+        if left == json!([]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        left = api.json("/api/v1/failed", &[("all", "true")]).await;
+    }
+    assert_eq!(left, json!([]), "the record is gone");
+    let (_, queued) = api.post("/_/crr/failed", retry).await;
+    assert_eq!(queued, json!([]), "what did not fail is not queued");
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_site_stays_paused_over_a_restart_and_holds_up_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    source.make_bucket("photos").await;
+    for (_, address) in &addresses.targets {
+        Server::at(*address).make_bucket("copies").await;
+    }
+    source.replicate("photos", "copies", "paris,tokyo").await;
+    api.post("/_/crr/pause/paris", json!({})).await;
+    assert_eq!(api.json("/_/crr/status", &[]).await, json!({"paris": "disabled", "tokyo": "enabled"}));
+    let version = source.put("photos", "a", "bytes").await;
+    source.settle("photos", "a", &version, "PROCESSING").await;
+    explained(&api, "a", &version, |told| told["sites"][1]["status"] == "COMPLETED").await;
+    stack.shutdown().await.expect("a clean end");
+
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let status = api.json("/api/v1/status", &[]).await;
+    assert_eq!(status["sites"][0]["paused"], true, "{status}");
+    assert_eq!(source.status_of("photos", "a", &version).await, "PROCESSING");
+    api.post("/_/crr/resume/paris", json!({})).await;
+    source.settle("photos", "a", &version, "COMPLETED").await;
+    assert_eq!(api.json("/_/crr/status/paris", &[]).await, json!({"paris": "enabled"}));
+    stack.shutdown().await.expect("a clean end");
+}
