@@ -155,7 +155,8 @@ impl<R: Rules> Populator<R> {
         if self.phase == Phase::Stopped {
             return None;
         }
-        [self.retry_at, self.save_due.filter(|_| self.saving.is_none())].into_iter().flatten().min()
+        let may_save = self.saving.is_none() && self.doubtful.is_none();
+        [self.retry_at, self.save_due.filter(|_| may_save)].into_iter().flatten().min()
     }
 
     /// Counts for the operator.
@@ -376,7 +377,11 @@ impl<R: Rules> Populator<R> {
         if self.phase != Phase::Running || self.saving.is_some() || self.doubtful.is_some() {
             return;
         }
-        let Some(position) = self.unsaved() else { return };
+        let Some(position) = self.unsaved() else {
+            // A save that was under way when this one became due covered it.
+            self.save_due = None;
+            return;
+        };
         let saved = self.stored.position.map_or(0, |(seq, _)| seq.0);
         let due = self.save_due.is_some_and(|due| due <= self.now.mono);
         if due || position.0 - saved >= self.config.save_records {

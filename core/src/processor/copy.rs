@@ -251,6 +251,14 @@ impl CopyJob {
         self.ask(context);
     }
 
+    /// Another message asks for this version while the copy waits: what was read of the source may be old by now, so both
+    /// sides are read again before anything more is written (decision D1).
+    pub(super) fn source_may_have_changed(&mut self) {
+        if matches!(self.stage, Stage::Moving | Stage::Writing) {
+            self.stage = Stage::ReadingTarget;
+        }
+    }
+
     /// Takes the reply to one request. Replies to unknown ids are ignored.
     pub(super) fn reply<R: Rules>(&mut self, id: EffectId, reply: SiteReply, context: &mut Context<'_, R>) {
         if let Some(part) = self.parts_running.remove(&id) {
@@ -402,7 +410,14 @@ impl CopyJob {
         }
         match md.replication().site_status(&context.config.site) {
             None => return self.end(Outcome::Settled(Settled::NotRequested)),
-            Some(SiteStatus::Completed) => return self.end(Outcome::Settled(Settled::AlreadyCompleted)),
+            // A client may write the same content again after another one: then a late outcome of the first copy can be
+            // recorded on the third revision while the target shows the second. Only a target that shows something else
+            // proves that; one that shows nothing was emptied on purpose.
+            Some(SiteStatus::Completed)
+                if self.target.as_ref().is_none_or(|target| target.fingerprint() == md.fingerprint()) =>
+            {
+                return self.end(Outcome::Settled(Settled::AlreadyCompleted));
+            }
             Some(_) => {}
         }
         if let Some(reason) = self.verdict.take() {

@@ -452,7 +452,8 @@ impl<R: Rules> SiteProcessor<R> {
         let outcome = job.outcome().cloned().expect("what is concluded has an outcome");
         let steps = match outcome {
             Outcome::Copied { source, .. } => {
-                let status = self.entry(&work, &source).to_completed(&self.config.copy.site);
+                let mut status = self.entry(&work, &source).to_completed(&self.config.copy.site);
+                status.site = Some(self.config.copy.site.clone());
                 let mut steps = VecDeque::from([Step::Status(Box::new(status))]);
                 steps.extend(self.tombstone(&work));
                 steps
@@ -462,12 +463,21 @@ impl<R: Rules> SiteProcessor<R> {
             ) => self.tombstone(&work).into_iter().collect(),
             Outcome::Failed { reason, source } => {
                 let mut status = self.entry(&work, &source).to_failed(&self.config.copy.site);
+                status.site = Some(self.config.copy.site.clone());
                 status.replay_count = if self.config.keeps_version_ids { work.replay_count } else { Some(0) };
                 let replays_left =
                     status.replay_count.is_none_or(|count| count > 0) && self.config.replays_max > 0;
                 let state = if replays_left { ExceptionState::Deferred } else { ExceptionState::Failed };
                 let record = self.exception(&work, state, reason, attempts, None);
-                VecDeque::from([Step::Exception(Box::new(record)), Step::Status(Box::new(status))])
+                let record = Step::Exception(Box::new(record));
+                let status = Step::Status(Box::new(status));
+                if work.offsets.is_empty() {
+                    // No message stands behind this work, only the record it came from: that one is replaced last, so
+                    // that a crash in between leaves something to try again.
+                    VecDeque::from([status, record])
+                } else {
+                    VecDeque::from([record, status])
+                }
             }
             Outcome::Held { .. } if !self.rules.parks_durably() => VecDeque::new(),
             Outcome::Held { reason } => {

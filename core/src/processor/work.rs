@@ -91,6 +91,9 @@ impl Item for Work {
 
     fn absorb(&mut self, other: Self) {
         self.offsets.extend(other.offsets);
+        if let Some(job) = &mut self.job {
+            job.source_may_have_changed();
+        }
         self.is_retry |= other.is_retry;
         // A message that never failed has all its replays before it: the more generous count wins.
         self.replay_count = match (self.replay_count, other.replay_count) {

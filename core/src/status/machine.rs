@@ -360,6 +360,10 @@ impl<R: Rules> StatusProcessor<R> {
 
     /// Knows both the outcome and what is stored: decides what to write and what follows.
     fn decide(&mut self, lane: &LaneKey, stored: &ObjectMd) {
+        if !self.rules.is_replicable(stored) {
+            // The version became somebody else's replica after the copy: nothing is recorded on it (I5).
+            return self.finish(lane);
+        }
         let Some(work) = self.intake.lanes.running(lane) else { return };
         let report = &work.report;
         let is_other = work.entry.md().revision() != stored.revision();
