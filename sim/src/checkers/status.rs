@@ -1,0 +1,115 @@
+//! STATUS-1 to STATUS-4 (I4, I5): the engine writes only allowed transitions, the right overall status, COMPLETED only for
+//! what the target shows, and nothing over a client's change.
+
+use backbeat_core::model::{ObjectMd, SiteStatus};
+
+use super::history::History;
+use super::seen::Violation;
+use crate::world::content::Content;
+use crate::world::ids::{SiteId, VerId};
+
+/// The overall status by the algebra of I5, computed here and not by the engine's model.
+fn overall(md: &ObjectMd) -> &'static str {
+    let statuses: Vec<&str> =
+        md.replication().backends().iter().map(|backend| backend.status.as_str()).collect();
+    if statuses.contains(&"FAILED") {
+        "FAILED"
+    } else if statuses.contains(&"PENDING") {
+        "PROCESSING"
+    } else {
+        "COMPLETED"
+    }
+}
+
+/// The engine wrote metadata at the source. Call before the history takes note of it.
+pub(super) fn source_wrote(
+    history: &History,
+    version: VerId,
+    before: &ObjectMd,
+    after: &ObjectMd,
+) -> Result<(), Violation> {
+    let known = history.version(version);
+    if Content::of(before) != Content::of(after)
+        || before.replication().content() != after.replication().content()
+    {
+        let message = format!("a status write changed what a client wrote of version {}", version.0);
+        return Err(Violation::new("STATUS-3", message));
+    }
+    if known.replica {
+        let message = format!("the engine wrote a status on version {}, a replica", version.0);
+        return Err(Violation::new("STATUS-4", message));
+    }
+    let written = after.replication().status().as_str();
+    if written != overall(after) {
+        let message =
+            format!("overall status {written} on version {} instead of {}", version.0, overall(after));
+        return Err(Violation::new("STATUS-1", message));
+    }
+    for (index, (site, at)) in (0_u8..).zip(history.site_names.iter().zip(&known.sites)) {
+        let (old, new) = (before.replication().site_status(site), after.replication().site_status(site));
+        if old == new {
+            continue;
+        }
+        let allowed = match (old, new) {
+            (
+                Some(SiteStatus::Pending | SiteStatus::Failed),
+                Some(SiteStatus::Completed | SiteStatus::Failed),
+            ) => true,
+            (Some(SiteStatus::Failed), Some(SiteStatus::Pending)) => at.retries > 0,
+            _ => false,
+        };
+        if !allowed {
+            let message = format!("version {} at {site}: {old:?} became {new:?}", version.0);
+            let id = if old == Some(&SiteStatus::Completed) { "STATUS-3" } else { "STATUS-1" };
+            return Err(Violation::new(id, message));
+        }
+        if new == Some(&SiteStatus::Completed) {
+            // Content that was written more than once cannot be told apart by any revision: what a late outcome spoke for may
+            // be an earlier writing of it. The end of the run (DATA-1) proves that the target shows the last one.
+            let again = known.revision_of(Content::of(after)).is_some_and(|(first, last)| first != last);
+            if at.target != Some(Content::of(after)) && !again {
+                let message =
+                    format!("version {} is COMPLETED at {site}, which shows another state", version.0);
+                return Err(Violation::new("STATUS-2", message));
+            }
+            if at.completed.is_none() {
+                let message = format!("version {} is COMPLETED at {site} without an outcome", version.0);
+                return Err(Violation::new("STATUS-2", message));
+            }
+        }
+        if new == Some(&SiteStatus::Failed) && at.failed.is_none() {
+            let message = format!("version {} is FAILED at site {index} without an outcome", version.0);
+            return Err(Violation::new("STATUS-1", message));
+        }
+    }
+    Ok(())
+}
+
+/// An outcome was published.
+pub(super) fn outcome(
+    history: &History,
+    version: VerId,
+    site: SiteId,
+    status: &SiteStatus,
+    revision: u32,
+) -> Result<(), Violation> {
+    if *status != SiteStatus::Completed {
+        return Ok(());
+    }
+    // The same content may have been written more than once: it is enough that the target may show a state as new as the
+    // oldest that the message may speak for.
+    let known = history.version(version);
+    let spoken = known.revisions[revision as usize].content;
+    let oldest = known.revision_of(spoken).map_or(revision, |(first, _)| first);
+    let shown =
+        history.at(version, site).target.and_then(|shown| known.revision_of(shown)).map(|(_, last)| last);
+    if shown.is_none_or(|shown| shown < oldest) {
+        let name = &history.site_names[site.index()];
+        let message = format!(
+            "COMPLETED of revision {revision} of version {} was published before {name} shows it",
+            version.0
+        );
+        return Err(Violation::new("STATUS-2", message));
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Planted bugs (decision D15): another implementation of the engine's decisions, wrong in one place. The checkers must catch
+//! every one of them; a simulator that stays green with a bug inside has lost its teeth.
+
+mod planted;
+
+use std::ops::Range;
+
+use crate::checkers::Violation;
+use crate::runner::run_with;
+use crate::scenario::Scenario;
+use crate::world::Report;
+
+pub use planted::Planted;
+
+/// How a planted bug was caught.
+#[derive(Clone, Debug)]
+pub struct Caught {
+    /// The first seed that catches it.
+    pub seed: u64,
+    /// The invariant that broke.
+    pub violation: Violation,
+}
+
+/// The planted bug of this name.
+pub fn named(name: &str) -> Option<Planted> {
+    Planted::ALL.iter().copied().find(|planted| planted.name() == name)
+}
+
+/// Runs one seed with a planted bug.
+pub fn run(planted: Planted, scenario: Scenario, seed: u64, text: bool) -> Report {
+    run_with(scenario, seed, planted, text)
+}
+
+/// The first seed of `seeds` that catches the bug.
+pub fn hunt(planted: Planted, mut seeds: Range<u64>) -> Option<Caught> {
+    seeds.find_map(|seed| {
+        let violation = run(planted, Scenario::Standard, seed, false).violation?;
+        Some(Caught { seed, violation })
+    })
+}

@@ -1,0 +1,110 @@
+//! What a run looks like: size of the world, length of its phases, what is drawn.
+
+use backbeat_core::id::{ObjectKey, Site};
+
+use crate::rng::Rng;
+
+/// Seconds of virtual time in microseconds.
+pub const SECOND: u64 = 1_000_000;
+
+/// A named kind of run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// 2 sites, 4 partitions, 2 instances of each daemon, 200 client operations, crashes and rebalances, swarm faults.
+    Standard,
+    /// The standard world without any fault.
+    Calm,
+    /// 1 site, 2 partitions, 40 operations on 2 keys: short and dense, swarm faults.
+    Small,
+    /// 3 sites, 8 partitions, 3 processors per site, 600 operations, swarm faults.
+    Wide,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: &'static [Self] = &[Self::Standard, Self::Calm, Self::Small, Self::Wide];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Calm => "calm",
+            Self::Small => "small",
+            Self::Wide => "wide",
+        }
+    }
+
+    /// What it is.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Standard => {
+                "2 sites, 4 partitions, 2 instances of each daemon, 200 client operations, crashes and rebalances"
+            }
+            Self::Calm => "the standard world without faults",
+            Self::Small => "1 site, 2 partitions, 40 operations on 2 keys",
+            Self::Wide => "3 sites, 8 partitions, 3 processors a site, 600 operations",
+        }
+    }
+
+    /// The scenario of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scenario| scenario.name() == name)
+    }
+
+    /// The shape of the world for one seed.
+    pub fn shape(self, rng: &mut Rng) -> Shape {
+        let (sites, partitions, processors, operations, keys_max) = match self {
+            Self::Standard | Self::Calm => (2, 4, 2, 200, 24),
+            Self::Small => (1, 2, 2, 40, 2),
+            Self::Wide => (3, 8, 3, 600, 60),
+        };
+        let keys = rng.between(2, keys_max);
+        let keys = (0..keys).map(|key| ObjectKey::from(format!("dir/k{key} \u{e9}").as_str())).collect();
+        let sites = (0..sites).map(|site| Site::from(format!("site-{site}").as_str())).collect();
+        Shape {
+            sites,
+            partitions,
+            processors,
+            operations,
+            keys,
+            // A hot key takes up to two thirds of the operations.
+            hot_ppm: if rng.coin() { u32::try_from(rng.below(666_000)).expect("small") } else { 0 },
+            // How long clients write: the denser, the more of everything meets.
+            writing: rng.between(5, 60) * SECOND,
+            latency_max: rng.between(1_000, 40_000),
+            calm: self == Self::Calm || rng.below(16) == 0,
+            wire: rng.below(64) == 0,
+            replays: rng.coin(),
+        }
+    }
+}
+
+/// The shape of one world.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Target sites.
+    pub sites: Vec<Site>,
+    /// Partitions of every topic.
+    pub partitions: u32,
+    /// Instances of each site processor.
+    pub processors: u32,
+    /// Client operations in the safety phase.
+    pub operations: u32,
+    /// Keys of the source bucket.
+    pub keys: Vec<ObjectKey>,
+    /// Share of the operations that the first key takes beyond its own.
+    pub hot_ppm: u32,
+    /// How long clients write.
+    pub writing: u64,
+    /// The longest ordinary latency in microseconds.
+    pub latency_max: u64,
+    /// Whether no fault exists.
+    pub calm: bool,
+    /// Whether every message makes the round trip through its wire form.
+    pub wire: bool,
+    /// Whether replay topics are configured.
+    pub replays: bool,
+}
+
+/// The longest time after the faults within which everything must have its ending, in virtual time.
+pub const LIVENESS_BOUND: u64 = 1_800 * SECOND;

@@ -1,0 +1,89 @@
+//! The one event heap of the world: ordered by time, then by the order of insertion.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Events waiting for their time. Times are microseconds of virtual time.
+#[derive(Debug)]
+pub struct Schedule<T> {
+    /// `time << 64 | sequence << 32 | slot`: one comparison orders by time and sequence.
+    heap: BinaryHeap<Reverse<u128>>,
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+    sequence: u32,
+    now: u64,
+}
+
+impl<T> Default for Schedule<T> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::with_capacity(1024),
+            slots: Vec::new(),
+            free: Vec::new(),
+            sequence: 0,
+            now: 0,
+        }
+    }
+}
+
+impl<T> Schedule<T> {
+    /// Puts `item` on the heap for `at`; a time in the past means now.
+    pub fn push(&mut self, at: u64, item: T) {
+        let at = at.max(self.now);
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(item);
+            slot
+        } else {
+            self.slots.push(Some(item));
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 events wait")
+        };
+        self.sequence += 1;
+        self.heap.push(Reverse(u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot)));
+    }
+
+    /// Takes the next item and moves the clock to its time.
+    pub fn pop(&mut self) -> Option<(u64, T)> {
+        let Reverse(key) = self.heap.pop()?;
+        let at = u64::try_from(key >> 64).expect("64 bits");
+        let slot = u32::try_from(key & 0xffff_ffff).expect("32 bits");
+        let item = self.slots[slot as usize].take().expect("a heap entry owns its slot");
+        self.free.push(slot);
+        self.now = at;
+        Some((at, item))
+    }
+
+    /// When the next item is due.
+    pub fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(key)| u64::try_from(key >> 64).expect("64 bits"))
+    }
+
+    /// The virtual time in microseconds.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_in_order_of_time_then_insertion() {
+        let mut schedule = Schedule::default();
+        schedule.push(5, 'c');
+        schedule.push(1, 'a');
+        schedule.push(5, 'd');
+        schedule.push(2, 'b');
+        let order: Vec<(u64, char)> = std::iter::from_fn(|| schedule.pop()).collect();
+        assert_eq!(order, [(1, 'a'), (2, 'b'), (5, 'c'), (5, 'd')]);
+    }
+
+    #[test]
+    fn the_past_means_now() {
+        let mut schedule = Schedule::default();
+        schedule.push(10, 'a');
+        schedule.pop();
+        schedule.push(3, 'b');
+        assert_eq!(schedule.pop(), Some((10, 'b')));
+    }
+}

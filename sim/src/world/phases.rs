@@ -1,0 +1,145 @@
+//! The phases of a run: safety, healing, fresh work, the end.
+
+use backbeat_core::model::{RawJson, SiteStatus};
+use backbeat_core::rules::Rules;
+
+use super::ids::{ProcId, SiteId, VerId};
+use super::{Item, Phase, World};
+use crate::checkers::Final;
+use crate::marks::Mark;
+use crate::scenario::{LIVENESS_BOUND, SECOND};
+
+/// Operations of the fresh phase.
+const FRESH: u32 = 10;
+/// How often the world looks whether everything has its ending.
+const LOOK: u64 = SECOND;
+
+impl<R: Rules> World<R> {
+    /// Faults stop for the healthy set; the rest stays broken for good.
+    pub(super) fn heal(&mut self) {
+        let now = self.now();
+        self.trace.line(now, || "faults stop".to_owned());
+        self.plan.stop();
+        let calm = self.plan.is_calm();
+        // Something may stay broken: one site, or one instance of what has another one.
+        let broken = if calm { 9 } else { self.chaos.below(4) };
+        if broken == 0 && self.targets.len() > 1 {
+            let site = self.chaos.index(self.targets.len());
+            self.targets[site].dead_for_ever = true;
+            self.dead_sites.push(SiteId(u8::try_from(site).expect("few sites")));
+            self.marks.hit(Mark::SiteDeadForEver);
+        }
+        if broken == 1 {
+            let id = ProcId(u8::try_from(self.chaos.index(self.processes.len())).expect("few processes"));
+            self.crash(id, "for good");
+            self.process(id).dead_for_ever = true;
+            self.marks.hit(Mark::ProcessDeadForEver);
+        }
+        self.source.journal_stalled_until = now;
+        self.source.denied_until = now;
+        self.source.rule_disabled_until = now;
+        self.coordination.down_until = now;
+        for group in self.groups.values_mut() {
+            group.down_until = now;
+        }
+        for partition in 0..self.queue.partitions() {
+            for topic in [super::ids::Topic::Replication, super::ids::Topic::Status] {
+                let log = self.queue.log_mut(topic, partition);
+                (log.down_until, log.stalled_until) = (now, now);
+            }
+        }
+        for target in &mut self.targets {
+            target.down_until = now;
+            target.throttled_until = now;
+            target.expired_until = now;
+            target.bucket_until = now;
+        }
+        for process in &mut self.processes {
+            process.isolated_until = now.min(process.isolated_until);
+            process.slow_until = now;
+            process.deaf_until = now;
+            process.clogged_until = now;
+        }
+        self.phase = Phase::Healing { since: now };
+        self.after(LOOK, Item::Look);
+    }
+
+    /// Looks whether everything has its ending.
+    pub(super) fn look(&mut self) {
+        let now = self.now();
+        let since = match self.phase {
+            Phase::Safety => return,
+            Phase::Healing { since } | Phase::Fresh { since } => since,
+        };
+        if !self.checkers.is_done(&self.dead_sites)
+            || self.operations_left > 0 && matches!(self.phase, Phase::Fresh { .. })
+        {
+            if now - since > LIVENESS_BOUND {
+                self.finish();
+            } else {
+                // The longer it takes, the less often it matters.
+                let delay = LOOK.max((now - since) / 8);
+                self.after(delay, Item::Look);
+            }
+            return;
+        }
+        match self.phase {
+            Phase::Safety => {}
+            Phase::Healing { .. } => {
+                self.fresh_from = u32::try_from(self.source.versions.len()).expect("few versions");
+                self.operations_left = FRESH;
+                self.phase = Phase::Fresh { since: now };
+                self.trace.line(now, || "fresh work".to_owned());
+                self.after(0, Item::Client);
+                self.after(LOOK, Item::Look);
+            }
+            Phase::Fresh { .. } => {
+                self.marks.hit(Mark::FreshAfterHeal);
+                self.finish();
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+        let end = Final {
+            dead_sites: self.dead_sites.clone(),
+            fresh_from: self.fresh_from,
+            calm: self.plan.is_calm(),
+            unequal: self.unequal(),
+        };
+        self.checkers.finish(&end);
+    }
+
+    /// Versions that are COMPLETED at a site where they differ from the source: a comparison of the documents themselves, member
+    /// by member, without those that belong to a copy.
+    fn unequal(&self) -> Vec<(VerId, SiteId)> {
+        const OWN: [&str; 4] = ["owner-id", "owner-display-name", "dataStoreName", "md-model-version"];
+        let mut unequal = Vec::new();
+        for (id, version) in (0_u32..).zip(&self.source.versions) {
+            let Some(md) = &version.md else { continue };
+            for (site, target) in (0_u8..).zip(&self.targets) {
+                let name = &self.shape.sites[usize::from(site)];
+                if self.dead_sites.contains(&SiteId(site))
+                    || md.replication().site_status(name) != Some(&SiteStatus::Completed)
+                    || md.replication().status().as_str() == "REPLICA"
+                {
+                    continue;
+                }
+                let same = target.version(VerId(id)).is_some_and(|copy| {
+                    let layout = |md: &backbeat_core::model::ObjectMd| -> Vec<(u64, Option<String>)> {
+                        md.locations().iter().map(|part| (part.size, part.md5().map(str::to_owned))).collect()
+                    };
+                    layout(copy) == layout(md)
+                        && super::source::MEMBERS.iter().filter(|name| !OWN.contains(name)).all(|name| {
+                            copy.member(name).map(RawJson::as_str) == md.member(name).map(RawJson::as_str)
+                        })
+                });
+                if !same {
+                    unequal.push((VerId(id), SiteId(site)));
+                }
+            }
+        }
+        unequal
+    }
+}

@@ -1,0 +1,205 @@
+//! How a world begins: its size, the configurations of the machines, who runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backbeat_core::id::{Site, Topic as TopicName};
+use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics, queue_key};
+use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
+use backbeat_core::processor::copy::CopyConfig;
+use backbeat_core::request::BucketRules;
+use backbeat_core::rules::Rules;
+use backbeat_core::time::Span;
+use backbeat_core::{IntakeLimits, populator, processor, status};
+
+use super::coordination::Coordination;
+use super::group::Group;
+use super::ids::{GroupId, ProcId, SiteId};
+use super::process::{Process, Role};
+use super::queue::Queue;
+use super::site::TargetSite;
+use super::source::{ROLE, SOURCE_BUCKET, SourceSite};
+use super::{Configs, Item, Phase, World};
+use crate::checkers::Checkers;
+use crate::faults::{Fault, FaultCounters, FaultPlan};
+use crate::marks::Marks;
+use crate::rng::Rng;
+use crate::scenario::{SECOND, Scenario, Shape};
+use crate::schedule::Schedule;
+use crate::trace::Trace;
+
+/// What the source says about the replication of its bucket.
+pub(super) fn replication_configuration(enabled: bool) -> BucketRules {
+    BucketRules {
+        roles: ROLE.split(',').map(str::to_owned).collect(),
+        prefixes: if enabled { vec![String::new()] } else { Vec::new() },
+    }
+}
+
+/// The partition of a key: any stable hash does here, the real one is the queue client's.
+fn partition_of(key: &str, partitions: u32) -> usize {
+    usize::try_from(xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % u64::from(partitions)).expect("small")
+}
+
+fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
+    let configured: Vec<(TopicName, u32)> = if shape.replays {
+        vec![(TopicName::from("replay-0"), 2), (TopicName::from("replay-1"), 1)]
+    } else {
+        Vec::new()
+    };
+    let expanded = expand_replay_topics(&configured);
+    let replays_max = u32::try_from(expanded.len()).expect("few replays");
+    let limits = IntakeLimits {
+        read_ahead_max: usize::try_from(rng.between(4, 64)).expect("small"),
+        lane_max: usize::try_from(rng.between(1, 16)).expect("small"),
+    };
+    let retry = RetryPolicy {
+        retries_max: if rng.coin() { Some(u32::try_from(rng.between(1, 5)).expect("small")) } else { None },
+        timeout: Span::from_secs(rng.between(5, 30)),
+        delay_min: Span::from_millis(rng.between(20, 500)),
+        delay_max: Span::from_secs(4),
+        factor_permille: 1_500,
+        jitter_permille: 100,
+    };
+    let concurrency = usize::try_from(rng.between(2, 12)).expect("small");
+    let processor = |site: &Site| processor::Config {
+        copy: CopyConfig {
+            site: site.clone(),
+            owner_id: format!("owner-of-{site}"),
+            owner_display_name: "Lisa".to_owned(),
+            retry,
+            parts_max: 2,
+            part_deadline: Span::from_secs(6),
+        },
+        concurrency,
+        intake: limits,
+        parked_max: 64,
+        bytes_max: 48 << 20,
+        hold_delay: Span::from_secs(10),
+        facts_ttl: Span::from_secs(2),
+        exceptions_refresh: Span::from_secs(60),
+        replays_max,
+        keeps_version_ids: true,
+        breaker: BreakerPolicy {
+            failures_to_open: 5,
+            successes_to_close: 2,
+            reopen_delay_min: Span::from_millis(500),
+            reopen_delay_max: Span::from_secs(8),
+            probe_timeout: Span::from_secs(10),
+        },
+        publish_delay: Span::from_millis(100),
+    };
+    Configs {
+        populator: populator::Config {
+            filter: FilterConfig::default(),
+            batch_max: usize::try_from(rng.between(1, 50)).expect("small"),
+            in_flight_max: usize::try_from(rng.between(1, 40)).expect("small"),
+            wait: Span::from_secs(2),
+            save_interval: Span::from_millis(rng.between(20, 1_000)),
+            save_records: rng.between(1, 50),
+            retry_delay: Span::from_millis(300),
+            bootstrap: populator::Bootstrap::Oldest,
+        },
+        processors: shape.sites.iter().map(processor).collect(),
+        status: status::Config {
+            decision: StatusConfig {
+                replay_topics: expanded,
+                monitor_failures: true,
+                ..StatusConfig::default()
+            },
+            concurrency,
+            intake: limits,
+            retry: RetryPolicy { retries_max: None, timeout: RetryPolicy::NO_TIMEOUT, ..retry },
+            requeues_max: 3,
+            hold_delay: Span::from_secs(10),
+        },
+        replay_topics: configured.into_iter().map(|(topic, _)| topic).collect(),
+    }
+}
+
+impl<R: Rules> World<R> {
+    /// The world of `seed`, before its first event.
+    pub(super) fn new(scenario: Scenario, seed: u64, rules: R, text: bool) -> Self {
+        let root = Rng::new(seed);
+        let shape = scenario.shape(&mut root.child("shape"));
+        let plan = if shape.calm { FaultPlan::calm() } else { FaultPlan::swarm(&mut root.child("faults")) };
+        let configs = configs(&shape, &mut root.child("configurations"));
+        let replays = configs.replay_topics.len();
+        let partitions = usize::try_from(shape.partitions).expect("small");
+        let bucket = SOURCE_BUCKET.into();
+        let keys_encoded: Vec<String> = shape.keys.iter().map(|key| queue_key(&bucket, key)).collect();
+        let mut groups = BTreeMap::from([(GroupId::Status, Group::new(1, shape.partitions))]);
+        let mut roles = vec![Role::Populator; 2];
+        for site in 0..shape.sites.len() {
+            let site = SiteId(u8::try_from(site).expect("few sites"));
+            groups.insert(GroupId::Site(site), Group::new(1 + replays, shape.partitions));
+            roles.extend(std::iter::repeat_n(Role::Processor(site), shape.processors as usize));
+        }
+        roles.extend([Role::Status; 2]);
+        let mut world = Self {
+            rules,
+            seed,
+            schedule: Schedule::default(),
+            dice: root.child("dice"),
+            chaos: root.child("chaos"),
+            clients: root.child("clients"),
+            counters: FaultCounters::default(),
+            marks: Marks::default(),
+            trace: Trace::new(text),
+            checkers: Checkers::new(
+                shape.keys.len(),
+                shape.sites.clone(),
+                replays,
+                partitions,
+                plan.is_calm(),
+            ),
+            configs,
+            processes: Vec::new(),
+            groups,
+            queue: Queue::new(partitions, replays),
+            coordination: Coordination::default(),
+            source: SourceSite::new(shape.keys.clone(), shape.sites.clone()),
+            targets: shape.sites.iter().map(|_| TargetSite::new()).collect(),
+            partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
+            keys_encoded,
+            broken_pipes: BTreeSet::new(),
+            waiters: Vec::new(),
+            last_owner: None,
+            journal_shown: 0,
+            operations_left: shape.operations,
+            fresh_from: u32::MAX,
+            dead_sites: Vec::new(),
+            phase: Phase::Safety,
+            steps: 0,
+            over: false,
+            effects: Vec::new(),
+            plan,
+            shape,
+        };
+        world.start(&roles, &mut root.child("clocks"));
+        world
+    }
+
+    fn start(&mut self, roles: &[Role], clocks: &mut Rng) {
+        let drift = u64::from(self.plan.strength(Fault::Drift));
+        for (index, role) in (0_u8..).zip(roles) {
+            let name = match role {
+                Role::Populator => format!("populator-{index}"),
+                Role::Processor(site) => format!("processor-{index}@{}", self.shape.sites[site.index()]),
+                Role::Status => format!("status-{index}"),
+            };
+            let mut process = Process::new(ProcId(index), *role, name);
+            process.clock.offset = clocks.below(1_000 * SECOND);
+            if drift > 0 {
+                process.clock.drift = clocks.below(drift);
+                self.counters.count(Fault::Drift);
+            }
+            self.processes.push(process);
+            let delay = clocks.below(SECOND);
+            self.schedule.push(delay, Item::Restart { to: ProcId(index) });
+        }
+        self.schedule.push(0, Item::Client);
+        self.schedule.push(SECOND, Item::Chaos);
+        let quiet = if self.shape.calm { SECOND } else { 10 * SECOND };
+        self.schedule.push(self.shape.writing + quiet, Item::Heal);
+    }
+}

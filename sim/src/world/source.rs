@@ -1,0 +1,368 @@
+//! The source site: versions with metadata, and the journal of everything written to it.
+//!
+//! Contract relied on (as CloudServer and the embedded site behave; replication reference 3, captures of its record log):
+//! - A put creates a version; its metadata asks for replication to every site of the bucket's rule and is written as the
+//!   master key and as the version key, each a record of the journal, in this order.
+//! - A change of metadata or tags rewrites the version key (and the master key if the version is the latest) and asks for
+//!   replication again: every site PENDING, overall PENDING, `content` without DATA.
+//! - Deleting a version removes its keys; the journal holds delete records, and nothing is replicated.
+//! - The engine's own metadata writes appear in the journal like any other; they are conditional on the state read.
+//! - Journal records have consecutive numbers. The journal may be read from any number not yet forgotten; records older
+//!   than the saved position may be forgotten.
+
+use std::sync::Arc;
+
+use backbeat_core::id::{Bucket, JournalEpoch, ObjectKey, Seq, Site};
+use backbeat_core::model::{
+    Backend, ContentFlag, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, OverallStatus, RawJson,
+    ReplicationInfo, SiteStatus, VersionId, VersionRef, version_key,
+};
+
+use super::ids::{KeyId, VerId};
+use super::process::WALL_START;
+
+/// The source bucket.
+pub const SOURCE_BUCKET: &str = "src";
+/// The bucket at every target.
+pub const TARGET_BUCKET: &str = "dst";
+/// The roles in every replication configuration.
+pub const ROLE: &str = "arn:aws:iam::123456789012:role/source,arn:aws:iam::123456789012:role/target";
+
+/// One version at the source.
+#[derive(Debug)]
+pub struct SourceVersion {
+    /// Its key.
+    pub key: KeyId,
+    /// How the engine names it.
+    pub object: ObjectRef,
+    /// Its metadata; `None` once deleted.
+    pub md: Option<ObjectMd>,
+    /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed.
+    pub before: Option<ObjectMd>,
+}
+
+/// One record of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalRecord {
+    /// What readers get.
+    pub record: LogRecord,
+    /// The version it is about.
+    pub version: VerId,
+    /// The metadata in it; `None` for a deletion.
+    pub md: Option<ObjectMd>,
+    /// Whether it asks for replication: the version key of a write with overall status PENDING.
+    pub qualifies: bool,
+}
+
+/// What a client puts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// One part.
+    Whole,
+    /// Several parts.
+    Multipart(u32),
+    /// No bytes.
+    Empty,
+    /// A delete marker.
+    Marker,
+    /// A replica written by another site's engine.
+    Replica,
+}
+
+/// How a client changes a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Tags are set to one of a few values.
+    Tags(u8),
+    /// Tags are removed.
+    NoTags,
+    /// The access control list changes.
+    Acl(u8),
+    /// Another site's engine overwrites it: from now on it is a replica.
+    Replica,
+}
+
+/// The members of a version's metadata that must be equal at a replica.
+pub const MEMBERS: [&str; 11] = [
+    "content-length",
+    "content-type",
+    "content-md5",
+    "x-amz-storage-class",
+    "acl",
+    "key",
+    "isDeleteMarker",
+    "tags",
+    "last-modified",
+    "x-amz-meta-color",
+    "versionId",
+];
+
+/// The source site.
+#[derive(Debug)]
+pub struct SourceSite {
+    bucket: Bucket,
+    sites: Vec<Site>,
+    keys: Vec<ObjectKey>,
+    latest: Vec<Option<VerId>>,
+    /// Every version ever created, by id.
+    pub versions: Vec<SourceVersion>,
+    /// The journal; the record at index *i* has number *i* + 1.
+    pub journal: Vec<JournalRecord>,
+    /// The journal's identity.
+    pub epoch: JournalEpoch,
+    /// Refuses reads before this time.
+    pub denied_until: u64,
+    /// The replication rule is disabled before this time.
+    pub rule_disabled_until: u64,
+    /// The journal answers nothing before this time.
+    pub journal_stalled_until: u64,
+    template: ObjectMd,
+    /// The commit time that every record carries: nothing depends on it.
+    stamp: Arc<str>,
+}
+
+/// The largest number of versions in one run.
+const VERSIONS_MAX: u64 = 1_000_000;
+
+/// The version id of a version: a real one, newer versions sort first.
+fn version_id(version: VerId) -> VersionId {
+    let age = 98_200_000_000_000 + VERSIONS_MAX - u64::from(version.0);
+    VersionId::from(format!("{age:014}999999RG001  ").as_str())
+}
+
+/// The version that a reference names, if it is one of ours.
+pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
+    let age: u64 = object.version.raw()?.get(..14)?.parse().ok()?;
+    let number = (98_200_000_000_000 + VERSIONS_MAX).checked_sub(age)?;
+    u32::try_from(number).ok().map(VerId)
+}
+
+/// The version that a reference names.
+///
+/// # Panics
+/// If it names none of ours: the engine made it up.
+pub fn version_of(object: &ObjectRef) -> VerId {
+    known_version_of(object).expect("DATA-2: the engine names versions of the source only")
+}
+
+impl SourceSite {
+    /// An empty site whose bucket replicates to `sites`.
+    pub fn new(keys: Vec<ObjectKey>, sites: Vec<Site>) -> Self {
+        let template = ObjectMd::parse(
+            r#"{"owner-display-name":"Bart","owner-id":"79a59df900b949e5","content-length":0,"content-type":"text/plain","content-md5":"","x-amz-storage-class":"STANDARD","acl":{"Canned":"private","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]},"key":"","location":null,"isDeleteMarker":false,"tags":{},"replicationInfo":{},"dataStoreName":"us-east-1","originOp":"s3:ObjectCreated:Put","last-modified":"2026-11-20T16:26:15.035Z","md-model-version":6,"x-amz-meta-color":"blue","versionId":""}"#,
+        )
+        .expect("the template is valid");
+        let latest = vec![None; keys.len()];
+        Self {
+            bucket: Bucket::from(SOURCE_BUCKET),
+            sites,
+            keys,
+            latest,
+            versions: Vec::new(),
+            journal: Vec::new(),
+            epoch: JournalEpoch(1),
+            denied_until: 0,
+            rule_disabled_until: 0,
+            journal_stalled_until: 0,
+            template,
+            stamp: "2026-11-20T16:26:15.045Z".into(),
+        }
+    }
+
+    /// The versions of `key` that exist, oldest first.
+    pub fn existing(&self, key: KeyId) -> impl Iterator<Item = VerId> + '_ {
+        (0_u32..)
+            .zip(&self.versions)
+            .filter(move |(_, version)| version.key == key && version.md.is_some())
+            .map(|(id, _)| VerId(id))
+    }
+
+    /// The metadata of a version.
+    pub fn md(&self, version: VerId) -> Option<&ObjectMd> {
+        self.versions.get(version.index())?.md.as_ref()
+    }
+
+    /// The replication state that a client's operation gives a version.
+    fn asked(&self, with_data: bool) -> ReplicationInfo {
+        let backends =
+            self.sites.iter().map(|site| Backend::new(site.clone(), SiteStatus::Pending)).collect();
+        let names: Vec<&str> = self.sites.iter().map(Site::as_str).collect();
+        let content = if with_data {
+            vec![ContentFlag::Data, ContentFlag::Metadata]
+        } else {
+            vec![ContentFlag::Metadata]
+        };
+        let destination = format!("arn:aws:s3:::{TARGET_BUCKET}");
+        ReplicationInfo::new(
+            OverallStatus::Pending,
+            backends,
+            content,
+            &destination,
+            &names.join(","),
+            ROLE,
+            "",
+        )
+    }
+
+    /// Creates a version. Returns it.
+    pub fn put(&mut self, now: u64, key: KeyId, put: Put) -> VerId {
+        let version = VerId(u32::try_from(self.versions.len()).expect("few versions"));
+        let id = version_id(version);
+        let object_key = &self.keys[key.index()];
+        let object = ObjectRef {
+            bucket: self.bucket.clone(),
+            key: object_key.clone(),
+            version: VersionRef::Version(id.clone()),
+        };
+        let digest = |part: u32| format!("{:016x}{part:016x}", u64::from(version.0) + 1);
+        let (locations, md5, length) = match put {
+            Put::Empty => (Vec::new(), "d41d8cd98f00b204e9800998ecf8427e".to_owned(), 0),
+            Put::Marker => (Vec::new(), String::new(), 0),
+            Put::Whole | Put::Replica => {
+                let size = 100 + u64::from(version.0);
+                let location = Location::new(&format!("d{}", version.0), 0, size, "us-east-1", 1, &digest(1));
+                (vec![location], digest(1), size)
+            }
+            Put::Multipart(parts) => {
+                let size = 5 << 20;
+                let locations: Vec<Location> = (1..=parts)
+                    .map(|part| {
+                        let data_key = format!("d{}p{part}", version.0);
+                        Location::new(
+                            &data_key,
+                            u64::from(part - 1) * size,
+                            size,
+                            "us-east-1",
+                            part,
+                            &digest(part),
+                        )
+                    })
+                    .collect();
+                (locations, format!("{}-{parts}", digest(0)), size * u64::from(parts))
+            }
+        };
+        let has_data = !locations.is_empty();
+        let replication = if put == Put::Replica {
+            self.asked(has_data).with_status(OverallStatus::Replica)
+        } else {
+            self.asked(has_data)
+        };
+        let stamp = u64::try_from(WALL_START).expect("positive") + now / 1_000;
+        let set = |md: ObjectMd, name: &str, value: RawJson| {
+            md.with_member(name, &value).expect("an untyped member")
+        };
+        let raw = |text: String| RawJson::parse(&text).expect("valid JSON");
+        let mut md = self.template.with_location(locations).with_replication(replication);
+        md = set(md, "key", RawJson::string(object_key.as_str()));
+        md = set(md, "versionId", RawJson::string(id.as_str()));
+        md = set(md, "content-md5", RawJson::string(&md5));
+        md = set(md, "content-length", raw(length.to_string()));
+        md = set(md, "last-modified", RawJson::string(&format!("t{stamp}")));
+        if put == Put::Marker {
+            md = set(md, "isDeleteMarker", raw("true".to_owned()));
+            md = md.with_origin_op("s3:ObjectRemoved:DeleteMarkerCreated");
+        }
+        self.versions.push(SourceVersion { key, object, md: Some(md.clone()), before: None });
+        self.latest[key.index()] = Some(version);
+        self.record(version, &md);
+        version
+    }
+
+    /// Changes a version as a client does. Returns false if it does not exist.
+    pub fn change(&mut self, version: VerId, change: Change) -> bool {
+        let Some(md) = self.md(version).cloned() else { return false };
+        let raw = |text: String| RawJson::parse(&text).expect("valid JSON");
+        let (name, value) = match change {
+            Change::Tags(tag) => ("tags", raw(format!(r#"{{"team":"t{tag}"}}"#))),
+            Change::NoTags => ("tags", raw("{}".to_owned())),
+            Change::Acl(acl) => (
+                "acl",
+                raw(format!(
+                    r#"{{"Canned":"acl-{acl}","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]}}"#
+                )),
+            ),
+            Change::Replica => ("tags", raw(r#"{"from":"elsewhere"}"#.to_owned())),
+        };
+        let origin = match change {
+            Change::Tags(_) => "s3:ObjectTagging:Put",
+            Change::NoTags => "s3:ObjectTagging:Delete",
+            Change::Acl(_) => "s3:ObjectAcl:Put",
+            Change::Replica => "s3:ObjectCreated:Put",
+        };
+        let mut md = md.with_member(name, &value).expect("an untyped member").with_origin_op(origin);
+        if change == Change::Replica {
+            md = md.with_replication(md.replication().with_status(OverallStatus::Replica));
+        } else if *md.replication().status() != OverallStatus::Replica {
+            md = md.with_replication(self.asked(false));
+        }
+        self.write(version, &md);
+        self.versions[version.index()].before = None;
+        true
+    }
+
+    /// Stores metadata that the engine writes and journals it.
+    pub fn write(&mut self, version: VerId, md: &ObjectMd) {
+        let stored = &mut self.versions[version.index()];
+        stored.before = stored.md.replace(md.clone());
+        self.record(version, md);
+    }
+
+    /// Deletes a version. Returns false if it does not exist.
+    pub fn delete(&mut self, version: VerId) -> bool {
+        let stored = &mut self.versions[version.index()];
+        if stored.md.is_none() {
+            return false;
+        }
+        stored.before = stored.md.take();
+        let key = stored.key;
+        let object_key = self.keys[key.index()].clone();
+        let suffix = version_id(version);
+        self.append(version, LogEntry::del(version_key(&object_key, suffix.as_str())), None, false);
+        if self.latest[key.index()] == Some(version) {
+            self.latest[key.index()] = self.existing(key).last();
+            if let Some(next) = self.latest[key.index()] {
+                let md = self.md(next).cloned().expect("existing versions have metadata");
+                self.append(next, LogEntry::put(object_key.as_str(), md.to_json()), Some(md), false);
+            } else {
+                self.append(version, LogEntry::del(object_key.as_str()), None, false);
+            }
+        }
+        true
+    }
+
+    fn record(&mut self, version: VerId, md: &ObjectMd) {
+        let key = self.versions[version.index()].key;
+        let object_key = self.keys[key.index()].clone();
+        let text: Arc<str> = md.to_json().into();
+        let qualifies = *md.replication().status() == OverallStatus::Pending;
+        if self.latest[key.index()] == Some(version) {
+            self.append(version, LogEntry::put(object_key.as_str(), text.clone()), Some(md.clone()), false);
+        }
+        let id = version_id(version);
+        let full_key = version_key(&object_key, id.as_str());
+        self.append(version, LogEntry::put(full_key, text), Some(md.clone()), qualifies);
+    }
+
+    fn append(&mut self, version: VerId, entry: LogEntry, md: Option<ObjectMd>, qualifies: bool) {
+        let record =
+            LogRecord { timestamp: Some(self.stamp.clone()), db: self.bucket.clone(), entries: vec![entry] };
+        self.journal.push(JournalRecord { record, version, md, qualifies });
+    }
+
+    /// Appends the last record once more, as after a failover of the journal.
+    pub fn double_last(&mut self) {
+        if let Some(last) = self.journal.last().cloned() {
+            self.journal.push(last);
+        }
+    }
+
+    /// One past the newest record.
+    pub fn end(&self) -> Seq {
+        Seq(self.journal.len() as u64 + 1)
+    }
+
+    /// The record with number `seq`.
+    pub fn at(&self, seq: Seq) -> Option<&JournalRecord> {
+        self.journal.get(usize::try_from(seq.0).ok()?.checked_sub(1)?)
+    }
+}

@@ -1,0 +1,440 @@
+//! One step: an event goes into a machine, its effects come out and are carried out. Processes die between the lines.
+
+use backbeat_core::call::Ending;
+use backbeat_core::rules::Rules;
+use backbeat_core::time::Instant;
+use backbeat_core::{populator, processor, status};
+
+use super::ids::{ProcId, Topic};
+use super::process::{Ev, Machine, Process, Role};
+use super::{AppendBody, Item, World, traces};
+use crate::checkers::Seen;
+use crate::faults::Fault;
+use crate::marks::Mark;
+use crate::scenario::SECOND;
+
+/// A machine whose timer is due so often at one moment will not stop.
+const SPINS_MAX: u32 = 1_000;
+
+/// An effect of any machine.
+#[derive(Debug)]
+pub(crate) enum AnyEffect {
+    Populator(populator::Effect),
+    Processor(processor::Effect),
+    Status(status::Effect),
+}
+
+impl<R: Rules> World<R> {
+    /// An event reaches a process.
+    pub(super) fn deliver(&mut self, to: ProcId, life: u32, ev: Ev) {
+        let now = self.now();
+        let process = self.process(to);
+        if !process.up || process.life != life {
+            return;
+        }
+        if process.paused_until > now {
+            process.mailbox.push_back((life, ev));
+            return;
+        }
+        if process.machine.is_none() {
+            return;
+        }
+        self.step(to, ev);
+    }
+
+    /// A timer on the event heap is due.
+    pub(super) fn timer(&mut self, to: ProcId, life: u32) {
+        let now = self.now();
+        let process = self.process(to);
+        if !process.up || process.life != life || process.timer_at.is_none_or(|at| at > now) {
+            return;
+        }
+        process.timer_at = None;
+        if process.paused_until > now || process.machine.is_none() {
+            // Looked at again when it goes on.
+            return;
+        }
+        let mono = process.clock.show(now).mono;
+        let Some(due) = process.timeout() else { return };
+        if due > mono {
+            self.arm(to);
+            return;
+        }
+        if process.spinning.0 == now {
+            process.spinning.1 += 1;
+        } else {
+            process.spinning = (now, 0);
+        }
+        if process.spinning.1 > SPINS_MAX {
+            let message = format!("{}'s timer fires without end", process.name);
+            self.checkers.report("BOUND-1", message);
+            return;
+        }
+        let ev = match process.role {
+            Role::Populator => Ev::Populator(populator::Event::Timer),
+            Role::Processor(_) => Ev::Processor(processor::Event::Timer),
+            Role::Status => Ev::Status(status::Event::Timer),
+        };
+        self.step(to, ev);
+    }
+
+    /// Puts the machine's next timer on the event heap, unless an earlier one is there.
+    pub(super) fn arm(&mut self, id: ProcId) {
+        let now = self.now();
+        let process = &self.processes[id.index()];
+        let Some(due) = process.timeout() else { return };
+        let at = process.clock.when(due).max(now);
+        if process.timer_at.is_some_and(|armed| armed <= at && armed >= now) {
+            return;
+        }
+        let late = if self.strikes(Fault::TimerLate) { self.dice.below(2 * SECOND) } else { 0 };
+        let process = &mut self.processes[id.index()];
+        process.timer_at = Some(at + late);
+        let life = process.life;
+        self.schedule.push(at + late, Item::Timer { to: id, life });
+    }
+
+    /// A paused process goes on: what arrived meanwhile comes first.
+    pub(super) fn resume(&mut self, to: ProcId) {
+        let now = self.now();
+        if self.process(to).paused_until > now || !self.process(to).up {
+            return;
+        }
+        let name = self.processes[to.index()].name.clone();
+        self.trace.line(now, || format!("{name} goes on"));
+        while let Some((life, ev)) = self.process(to).mailbox.pop_front() {
+            let process = self.process(to);
+            if !process.up || process.life != life || process.machine.is_none() {
+                continue;
+            }
+            self.step(to, ev);
+        }
+        if self.process(to).machine.is_some() {
+            self.process(to).timer_at = None;
+            self.arm(to);
+        }
+    }
+
+    /// Lets the machine of a running process handle one event and carries out what it asks for.
+    pub(super) fn step(&mut self, id: ProcId, ev: Ev) {
+        let now = self.now();
+        if self.strikes(Fault::CrashBeforeCompletion) {
+            self.crash(id, "before it hears");
+            return;
+        }
+        self.account(id, &ev);
+        let process = &mut self.processes[id.index()];
+        let shown = process.clock.show(now);
+        self.steps += 1;
+        self.trace.word(now);
+        self.trace.word(u64::from(id.0) << 32 | u64::from(process.life));
+        traces::hash_event(&mut self.trace, &ev);
+        if self.trace.is_verbose() {
+            let line = format!("{} <- {}", process.name, traces::event(&ev));
+            self.trace.line(now, || line);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let machine = process.machine.as_mut().expect("a running process has a machine");
+        match (machine, ev) {
+            (Machine::Populator(machine), Ev::Populator(event)) => {
+                machine.handle(shown, event);
+                while let Some(effect) = machine.poll_effect() {
+                    effects.push(AnyEffect::Populator(effect));
+                }
+            }
+            (Machine::Processor(machine), Ev::Processor(event)) => {
+                machine.handle(shown, event);
+                while let Some(effect) = machine.poll_effect() {
+                    effects.push(AnyEffect::Processor(effect));
+                }
+            }
+            (Machine::Status(machine), Ev::Status(event)) => {
+                machine.handle(shown, event);
+                while let Some(effect) = machine.poll_effect() {
+                    effects.push(AnyEffect::Status(effect));
+                }
+            }
+            (_, ev) => panic!("{ev:?} is not for {}", process.name),
+        }
+        let count = effects.len();
+        let dies_after = if count > 0 && self.strikes(Fault::CrashBetweenEffects) {
+            self.dice.index(count)
+        } else {
+            usize::MAX
+        };
+        for (index, effect) in effects.drain(..).enumerate() {
+            traces::hash_effect(&mut self.trace, &effect);
+            if self.trace.is_verbose() {
+                let line = format!("{} -> {}", self.processes[id.index()].name, traces::effect(&effect));
+                self.trace.line(now, || line);
+            }
+            self.carry_out(id, effect);
+            if index == dies_after {
+                break;
+            }
+        }
+        effects.clear();
+        self.effects = effects;
+        if dies_after != usize::MAX {
+            self.crash(id, "between two effects");
+            return;
+        }
+        self.arm(id);
+        let held = self.held(id);
+        let in_flight = self.processes[id.index()].in_flight;
+        self.see(&Seen::Load { by: id, in_flight, held });
+    }
+
+    /// Notes that an answer arrived.
+    fn account(&mut self, id: ProcId, ev: &Ev) {
+        let call = match ev {
+            Ev::Processor(processor::Event::Replied { id, .. })
+            | Ev::Status(status::Event::Replied { id, .. }) => Some(*id),
+            Ev::Populator(event) => match event {
+                populator::Event::PositionLoaded { .. }
+                | populator::Event::JournalRead { .. }
+                | populator::Event::Published { .. }
+                | populator::Event::PositionSaved { .. } => None,
+                populator::Event::Started | populator::Event::OwnershipLost | populator::Event::Timer => {
+                    return;
+                }
+            },
+            Ev::Processor(
+                processor::Event::Published { .. }
+                | processor::Event::Committed { .. }
+                | processor::Event::ExceptionsLoaded { .. },
+            )
+            | Ev::Status(status::Event::Published { .. } | status::Event::Committed { .. }) => None,
+            Ev::Processor(_) | Ev::Status(_) => return,
+        };
+        let process = self.process(id);
+        process.in_flight = process.in_flight.checked_sub(1).expect("every request has one answer");
+        let Some(call) = call else { return };
+        process.calls_in_flight -= 1;
+        if let Some(version) = process.target_calls.remove(&call)
+            && let Role::Processor(site) = process.role
+        {
+            self.see(&Seen::TargetAnswered { by: id, site, version });
+        }
+    }
+
+    fn held(&self, id: ProcId) -> u64 {
+        let process = &self.processes[id.index()];
+        let (Some(assignment), Some(group)) = (&process.assignment, process.role.group()) else { return 0 };
+        if assignment.over {
+            return 0;
+        }
+        let Some(group) = self.groups.get(&group) else { return 0 };
+        let mut held = 0;
+        for (partition, fetches) in assignment.partitions.iter().zip(&assignment.fetches) {
+            for (topic, fetch) in fetches.iter().enumerate() {
+                held += fetch.next.0.saturating_sub(group.committed[topic][partition.0 as usize].0);
+            }
+        }
+        held
+    }
+
+    fn carry_out(&mut self, id: ProcId, effect: AnyEffect) {
+        match effect {
+            AnyEffect::Populator(effect) => self.carry_out_populator(id, effect),
+            AnyEffect::Processor(effect) => match effect {
+                processor::Effect::Call { id: call, request } => self.send_call(id, call, request),
+                processor::Effect::PublishStatus { id: publish, entry } => {
+                    let partition = self.partition_of_entry(&entry);
+                    let message = backbeat_core::model::Message::Object(entry);
+                    self.publish(
+                        id,
+                        publish,
+                        AppendBody::Message { topic: Topic::Status, partition, message },
+                        None,
+                    );
+                }
+                processor::Effect::PutException { id: publish, record } => {
+                    self.put_exception(id, publish, record);
+                }
+                processor::Effect::LoadExceptions { id: load, partition } => {
+                    self.load_exceptions(id, load, partition);
+                }
+                processor::Effect::Commit { id: commit, epoch, from, upto } => {
+                    self.send_commit(id, commit, epoch, from, upto);
+                }
+                processor::Effect::Flow { partition, open } => self.flow(id, partition, open),
+                processor::Effect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
+            },
+            AnyEffect::Status(effect) => match effect {
+                status::Effect::Call { id: call, request } => self.send_call(id, call, request),
+                status::Effect::Publish { id: publish, outgoing } => {
+                    self.publish_outgoing(id, publish, outgoing);
+                }
+                status::Effect::PutException { id: publish, record } => {
+                    self.put_exception(id, publish, record);
+                }
+                status::Effect::Count(_) => {}
+                status::Effect::Commit { id: commit, epoch, from, upto } => {
+                    self.send_commit(id, commit, epoch, from, upto);
+                }
+                status::Effect::Flow { partition, open } => self.flow(id, partition, open),
+                status::Effect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
+            },
+        }
+    }
+
+    fn carry_out_populator(&mut self, id: ProcId, effect: populator::Effect) {
+        match effect {
+            populator::Effect::LoadPosition { id: load } => self.load_position(id, load),
+            populator::Effect::ReadJournal { id: read, from, limit, wait } => {
+                self.read_journal(id, read, from, limit, wait);
+            }
+            populator::Effect::Publish { id: publish, producer, seq, publish: what, message } => {
+                self.publish_work(id, publish, producer, seq, &what, &message);
+            }
+            populator::Effect::Unreadable { .. } => {}
+            populator::Effect::SavePosition { id: save, position, epoch, version } => {
+                self.save_position(id, save, position, epoch, version);
+            }
+            populator::Effect::Stopped { reason } => self.populator_stopped(id, &reason),
+        }
+    }
+
+    /// A process dies; everything in its memory is gone, everything it sent is on its way.
+    pub(super) fn crash(&mut self, id: ProcId, when: &str) {
+        let now = self.now();
+        if !self.process(id).up {
+            return;
+        }
+        let name = self.processes[id.index()].name.clone();
+        self.trace.line(now, || format!("{name} dies {when}"));
+        self.trace.word(u64::from(id.0) | 1 << 40);
+        let process = self.process(id);
+        let (busy, life) = (process.calls_in_flight > 0, process.life);
+        let draining = process.assignment.as_ref().is_some_and(|owned| owned.revoked && !owned.over);
+        process.stop();
+        process.up = false;
+        if busy {
+            self.marks.hit(Mark::CrashDirty);
+        }
+        if draining {
+            self.marks.hit(Mark::CrashInDrain);
+        }
+        self.see(&Seen::Died { by: id });
+        self.gone(id, life);
+        let delay = self.chaos.between(SECOND / 10, 20 * SECOND);
+        self.after(delay, Item::Restart { to: id });
+    }
+
+    /// The operating system process starts.
+    pub(super) fn restart(&mut self, id: ProcId) {
+        let now = self.now();
+        if self.process(id).up || self.process(id).dead_for_ever {
+            return;
+        }
+        let name = self.processes[id.index()].name.clone();
+        self.trace.line(now, || format!("{name} starts"));
+        let role = self.process(id).role;
+        let process = self.process(id);
+        process.up = true;
+        process.life += 1;
+        let life = process.life;
+        match role {
+            Role::Populator => {
+                let delay = self.latency();
+                self.after(delay, Item::Election);
+            }
+            Role::Processor(site) => {
+                let config = self.configs.processors[site.index()].clone();
+                let machine = processor::SiteProcessor::new(config, self.rules.clone());
+                self.process(id).machine = Some(Machine::Processor(Box::new(machine)));
+                let delay = self.latency();
+                self.after(delay, Item::Join { from: id, life });
+                if self.process(id).operator_paused {
+                    let ev = Ev::Processor(processor::Event::Control(processor::Control::Pause));
+                    self.step(id, ev);
+                }
+            }
+            Role::Status => {
+                let machine = status::StatusProcessor::new(self.configs.status.clone(), self.rules.clone());
+                self.process(id).machine = Some(Machine::Status(Box::new(machine)));
+                let delay = self.latency();
+                self.after(delay, Item::Join { from: id, life });
+            }
+        }
+    }
+
+    /// Sends an answer to a process: an ordinary latency away, more if something is wrong with it.
+    pub(super) fn answer(&mut self, to: ProcId, life: u32, ev: Ev) {
+        let now = self.now();
+        let mut at = now + self.latency();
+        let process = &self.processes[to.index()];
+        at = at.max(process.clogged_until);
+        if process.slow_until > now {
+            at += self.dice.between(SECOND / 10, SECOND);
+        }
+        self.schedule.push(at, Item::Deliver { to, life, ev });
+    }
+
+    /// Whether an answer to this process is lost: it is cut off.
+    pub(super) fn is_unheard(&self, to: ProcId) -> bool {
+        let now = self.now();
+        let process = &self.processes[to.index()];
+        process.isolated_until > now || process.deaf_until > now
+    }
+
+    /// When a request that a process sends now arrives; `None` if it never does.
+    pub(super) fn departure(&mut self, from: ProcId) -> Option<u64> {
+        let now = self.now();
+        let mut at = now + self.latency();
+        let process = &self.processes[from.index()];
+        if process.isolated_until > now {
+            return None;
+        }
+        let (slow, clogged) = (process.slow_until > now, process.clogged_until);
+        at = at.max(clogged);
+        if slow {
+            at += self.dice.between(SECOND / 10, SECOND);
+        }
+        if self.strikes(Fault::Reordered) {
+            at += self.dice.below(SECOND / 4);
+        }
+        if self.strikes(Fault::DelaySpike) {
+            at += self.dice.below(6 * SECOND);
+        }
+        if self.strikes(Fault::RequestLost) {
+            return None;
+        }
+        Some(at)
+    }
+
+    /// The ending of a publish, for the machine that asked.
+    pub(super) fn published(&self, to: ProcId, id: backbeat_core::id::EffectId, ending: Ending<()>) -> Ev {
+        match self.processes[to.index()].role {
+            Role::Populator => Ev::Populator(populator::Event::Published { id, ending }),
+            Role::Processor(_) => Ev::Processor(processor::Event::Published { id, ending }),
+            Role::Status => Ev::Status(status::Event::Published { id, ending }),
+        }
+    }
+}
+
+impl<R: Rules> Process<R> {
+    /// When the machine's next timer is due, by the process's own clock.
+    pub fn timeout(&self) -> Option<Instant> {
+        match self.machine.as_ref()? {
+            Machine::Populator(machine) => machine.poll_timeout(),
+            Machine::Processor(machine) => machine.poll_timeout(),
+            Machine::Status(machine) => machine.poll_timeout(),
+        }
+    }
+
+    /// Drops the machine and everything in memory; answers to this life are nobody's from now on.
+    pub fn stop(&mut self) {
+        self.machine = None;
+        self.life += 1;
+        self.mailbox.clear();
+        self.paused_until = 0;
+        self.timer_at = None;
+        self.in_flight = 0;
+        self.calls_in_flight = 0;
+        self.assignment = None;
+        self.producer = 0;
+        self.target_calls.clear();
+    }
+}

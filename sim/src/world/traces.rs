@@ -1,0 +1,354 @@
+//! What a step leaves in the trace: words for the hash, a line for readers.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "what needs no line of its own prints as it is")]
+
+use backbeat_core::call::Ending;
+use backbeat_core::model::{Message, ObjectMd};
+use backbeat_core::request::{Condition, SiteReply, SiteRequest};
+use backbeat_core::{populator, processor, status};
+
+use super::ids::VerId;
+use super::process::Ev;
+use super::source::{known_version_of, version_of};
+use super::step::AnyEffect;
+use crate::trace::Trace;
+
+/// The version of an exception record; records of unreadable messages have none.
+fn record_version(object: &backbeat_core::model::ObjectRef) -> VerId {
+    known_version_of(object).unwrap_or(VerId(u32::MAX))
+}
+
+fn ending<T>(ending: &Ending<T>) -> String {
+    match ending {
+        Ending::Applied(_) => "applied".to_owned(),
+        Ending::Refused(refusal) => format!("refused {}", refusal.code),
+        Ending::Unknown => "unknown".to_owned(),
+    }
+}
+
+fn ending_word<T>(ending: &Ending<T>) -> u64 {
+    match ending {
+        Ending::Applied(_) => 1,
+        Ending::Refused(refusal) => 2 + refusal.code.len() as u64,
+        Ending::Unknown => 0,
+    }
+}
+
+fn message(message: &Message) -> String {
+    match message {
+        Message::Object(entry) => {
+            let version = version_of(&entry.object_ref()).0;
+            let statuses: Vec<String> = entry
+                .replication()
+                .backends()
+                .iter()
+                .map(|backend| format!("{}={}", backend.site, backend.status))
+                .collect();
+            let site = entry.site.as_ref().map(|site| format!(" for {site}")).unwrap_or_default();
+            format!("version {version}{site} [{}] {}", statuses.join(" "), entry.md().revision())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn reply(reply: &SiteReply) -> String {
+    match reply {
+        SiteReply::Metadata(Ending::Applied(md)) => format!("metadata {}", md.state_tag()),
+        SiteReply::Metadata(other) => format!("metadata {}", ending(other)),
+        SiteReply::Written(other) => format!("write {}", ending(other)),
+        SiteReply::Moved { side, ending: other } => format!("move {} ({side:?})", ending(other)),
+        SiteReply::Deleted(other) => format!("delete {}", ending(other)),
+        SiteReply::Rules(other) => format!("rules {}", ending(other)),
+        SiteReply::Bucket(other) => format!("bucket {}", ending(other)),
+    }
+}
+
+fn reply_word(reply: &SiteReply) -> u64 {
+    match reply {
+        SiteReply::Metadata(other) => ending_word(other),
+        SiteReply::Written(other) => 1 << 8 | ending_word(other),
+        SiteReply::Moved { side, ending } => (2 + *side as u64) << 8 | ending_word(ending),
+        SiteReply::Deleted(other) => 5 << 8 | ending_word(other),
+        SiteReply::Rules(other) => 6 << 8 | ending_word(other),
+        SiteReply::Bucket(other) => 7 << 8 | ending_word(other),
+    }
+}
+
+/// An event as a line.
+pub(super) fn event(ev: &Ev) -> String {
+    match ev {
+        Ev::Populator(event) => match event {
+            populator::Event::JournalRead { id, ending: Ending::Applied(batch) } => {
+                format!(
+                    "#{} journal: {} records, next {}, end {}",
+                    id.0,
+                    batch.records.len(),
+                    batch.next.0,
+                    batch.end.0
+                )
+            }
+            populator::Event::Published { id, ending: how } => format!("#{} publish {}", id.0, ending(how)),
+            other => format!("{other:?}"),
+        },
+        Ev::Processor(event) => match event {
+            processor::Event::Message { epoch, from, offset, message: what } => {
+                format!(
+                    "topic {} partition {} offset {} epoch {}: {}",
+                    from.topic,
+                    from.partition.0,
+                    offset.0,
+                    epoch.0,
+                    message(what)
+                )
+            }
+            processor::Event::Replied { id, reply: what } => format!("#{} {}", id.0, reply(what)),
+            processor::Event::Published { id, ending: how } => format!("#{} publish {}", id.0, ending(how)),
+            processor::Event::Committed { id, ending: how } => format!("#{} commit {}", id.0, ending(how)),
+            other => format!("{other:?}"),
+        },
+        Ev::Status(event) => match event {
+            status::Event::Message { epoch, from, offset, message: what } => {
+                format!(
+                    "partition {} offset {} epoch {}: {}",
+                    from.partition.0,
+                    offset.0,
+                    epoch.0,
+                    message(what)
+                )
+            }
+            status::Event::Replied { id, reply: what } => format!("#{} {}", id.0, reply(what)),
+            status::Event::Published { id, ending: how } => format!("#{} publish {}", id.0, ending(how)),
+            status::Event::Committed { id, ending: how } => format!("#{} commit {}", id.0, ending(how)),
+            other => format!("{other:?}"),
+        },
+    }
+}
+
+fn condition(condition: Option<&Condition>) -> String {
+    match condition {
+        None => "unconditionally".to_owned(),
+        Some(Condition::Absent) => "if absent".to_owned(),
+        Some(Condition::Tag(tag)) => format!("if {tag}"),
+    }
+}
+
+fn request(request: &SiteRequest) -> String {
+    match request {
+        SiteRequest::ReadMetadata { side, object } => {
+            format!("read version {} at {side:?}", version_of(object).0)
+        }
+        SiteRequest::WriteMetadata { side, object, md, condition: over, keep_data } => format!(
+            "write version {} at {side:?} {}{}: {} [{}]",
+            version_of(object).0,
+            condition(over.as_ref()),
+            if *keep_data { ", data kept" } else { "" },
+            md.state_tag(),
+            md.locations().iter().map(|part| part.key.to_string()).collect::<Vec<_>>().join(" ")
+        ),
+        SiteRequest::MovePart(part) => {
+            format!("move part {} of version {}", part.number, version_of(&part.from).0)
+        }
+        SiteRequest::DeleteData { locations, .. } => {
+            format!(
+                "delete data {}",
+                locations.iter().map(|part| part.key.to_string()).collect::<Vec<_>>().join(" ")
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// An effect as a line.
+pub(super) fn effect(effect: &AnyEffect) -> String {
+    match effect {
+        AnyEffect::Populator(effect) => match effect {
+            populator::Effect::Publish { id, producer, seq, .. } => {
+                format!("#{} publish record {} with producer {producer}", id.0, seq.0)
+            }
+            other => format!("{other:?}"),
+        },
+        AnyEffect::Processor(effect) => match effect {
+            processor::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
+            processor::Effect::PublishStatus { id, entry } => {
+                format!("#{} publish status {}", id.0, message(&Message::Object(entry.clone())))
+            }
+            processor::Effect::PutException { id, record } => {
+                format!(
+                    "#{} exception {:?} {} of {}",
+                    id.0,
+                    record.state,
+                    record.reason,
+                    record_version(&record.object).0
+                )
+            }
+            other => format!("{other:?}"),
+        },
+        AnyEffect::Status(effect) => match effect {
+            status::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
+            status::Effect::Publish { id, outgoing } => match outgoing {
+                status::Outgoing::Replay { topic, entry } => {
+                    format!("#{} replay on {topic} {}", id.0, message(&Message::Object(entry.clone())))
+                }
+                status::Outgoing::Requeue { entry } => {
+                    format!("#{} requeue {}", id.0, message(&Message::Object(entry.clone())))
+                }
+                other => format!("#{} {other:?}", id.0),
+            },
+            status::Effect::PutException { id, record } => {
+                format!(
+                    "#{} exception {:?} {} of {}",
+                    id.0,
+                    record.state,
+                    record.reason,
+                    record_version(&record.object).0
+                )
+            }
+            status::Effect::Count(_) => "count".to_owned(),
+            other => format!("{other:?}"),
+        },
+    }
+}
+
+/// Adds an event to the hash.
+pub(super) fn hash_event(trace: &mut Trace, ev: &Ev) {
+    let words = match ev {
+        Ev::Populator(event) => match event {
+            populator::Event::Started => [1, 0, 0],
+            populator::Event::OwnershipLost => [2, 0, 0],
+            populator::Event::PositionLoaded { id, ending } => [3, id.0, ending_word(ending)],
+            populator::Event::JournalRead { id, ending } => {
+                let next =
+                    if let Ending::Applied(batch) = ending { batch.next.0 << 32 | batch.end.0 } else { 0 };
+                [4, id.0, next << 8 | ending_word(ending)]
+            }
+            populator::Event::Published { id, ending } => [5, id.0, ending_word(ending)],
+            populator::Event::PositionSaved { id, ending } => [6, id.0, ending_word(ending)],
+            populator::Event::Timer => [7, 0, 0],
+        },
+        Ev::Processor(event) => match event {
+            processor::Event::Assigned { epoch, partitions } => [10, epoch.0, partitions.len() as u64],
+            processor::Event::Revoked { epoch, partitions, .. } => [11, epoch.0, partitions.len() as u64],
+            processor::Event::Lost { epoch, partitions } => [12, epoch.0, partitions.len() as u64],
+            processor::Event::Message { epoch, from, offset, .. } => {
+                [13, epoch.0, u64::from(from.topic) << 56 | u64::from(from.partition.0) << 40 | offset.0]
+            }
+            processor::Event::Replied { id, reply } => [14, id.0, reply_word(reply)],
+            processor::Event::Published { id, ending } => [15, id.0, ending_word(ending)],
+            processor::Event::ExceptionsLoaded { id, ending } => {
+                let records = if let Ending::Applied(records) = ending { records.len() as u64 } else { 0 };
+                [16, id.0, records << 8 | ending_word(ending)]
+            }
+            processor::Event::Committed { id, ending } => [17, id.0, ending_word(ending)],
+            processor::Event::Control(control) => [18, 0, control_word(*control)],
+            processor::Event::Timer => [19, 0, 0],
+        },
+        Ev::Status(event) => match event {
+            status::Event::Assigned { epoch, partitions } => [20, epoch.0, partitions.len() as u64],
+            status::Event::Revoked { epoch, partitions, .. } => [21, epoch.0, partitions.len() as u64],
+            status::Event::Lost { epoch, partitions } => [22, epoch.0, partitions.len() as u64],
+            status::Event::Message { epoch, from, offset, .. } => {
+                [23, epoch.0, u64::from(from.partition.0) << 40 | offset.0]
+            }
+            status::Event::Replied { id, reply } => [24, id.0, reply_word(reply)],
+            status::Event::Published { id, ending } => [25, id.0, ending_word(ending)],
+            status::Event::Committed { id, ending } => [26, id.0, ending_word(ending)],
+            status::Event::Timer => [27, 0, 0],
+        },
+    };
+    for word in words {
+        trace.word(word);
+    }
+}
+
+fn control_word(control: processor::Control) -> u64 {
+    match control {
+        processor::Control::Pause => 1,
+        processor::Control::Resume => 2,
+        processor::Control::ForceBreaker(None) => 3,
+        processor::Control::ForceBreaker(Some(open)) => 4 + u64::from(open),
+    }
+}
+
+fn md_word(md: &ObjectMd) -> u64 {
+    let locations =
+        md.locations().iter().fold(0_u64, |sum, part| sum.wrapping_mul(31).wrapping_add(part.size));
+    locations ^ (md.replication().status().as_str().len() as u64) << 56
+}
+
+fn request_word(request: &SiteRequest) -> (u64, u64) {
+    match request {
+        SiteRequest::ReadMetadata { side, object } => (1 + *side as u64, u64::from(version_of(object).0)),
+        SiteRequest::WriteMetadata { side, object, md, condition, keep_data } => {
+            let over = match condition {
+                None => 0,
+                Some(Condition::Absent) => 1,
+                Some(Condition::Tag(_)) => 2,
+            };
+            let kind = (3 + *side as u64) | over << 8 | u64::from(*keep_data) << 12;
+            (kind, u64::from(version_of(object).0) ^ md_word(md))
+        }
+        SiteRequest::MovePart(part) => (5 | u64::from(part.number) << 8, u64::from(version_of(&part.from).0)),
+        SiteRequest::DeleteData { locations, .. } => (6, locations.len() as u64),
+        SiteRequest::ReadRules { .. } => (7, 0),
+        SiteRequest::CheckBucket { .. } => (8, 0),
+    }
+}
+
+fn tp_word(from: backbeat_core::id::TopicPartition, upto: backbeat_core::id::Offset) -> u64 {
+    u64::from(from.topic) << 56 | u64::from(from.partition.0) << 40 | upto.0
+}
+
+/// Adds an effect to the hash.
+pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
+    let words = match effect {
+        AnyEffect::Populator(effect) => match effect {
+            populator::Effect::LoadPosition { id } => [101, id.0, 0],
+            populator::Effect::ReadJournal { id, from, .. } => [102, id.0, from.map_or(0, |seq| seq.0)],
+            populator::Effect::Publish { id, producer, seq, .. } => [103, id.0, producer << 40 | seq.0],
+            populator::Effect::Unreadable { seq, .. } => [104, 0, seq.0],
+            populator::Effect::SavePosition { id, position, version, .. } => {
+                [105, id.0, position.0 << 32 | version]
+            }
+            populator::Effect::Stopped { .. } => [106, 0, 0],
+        },
+        AnyEffect::Processor(effect) => match effect {
+            processor::Effect::Call { id, request } => {
+                let (kind, what) = request_word(request);
+                [kind << 8 | 0x6e, id.0, what]
+            }
+            processor::Effect::PublishStatus { id, entry } => [111, id.0, md_word(entry.md())],
+            processor::Effect::PutException { id, record } => {
+                [112, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
+            }
+            processor::Effect::LoadExceptions { id, partition } => [113, id.0, u64::from(partition.0)],
+            processor::Effect::Commit { id, from, upto, .. } => [114, id.0, tp_word(*from, *upto)],
+            processor::Effect::Flow { partition, open } => [115, u64::from(partition.0), u64::from(*open)],
+            processor::Effect::Release { epoch, partitions } => [116, epoch.0, partitions.len() as u64],
+        },
+        AnyEffect::Status(effect) => match effect {
+            status::Effect::Call { id, request } => {
+                let (kind, what) = request_word(request);
+                [kind << 8 | 0x78, id.0, what]
+            }
+            status::Effect::Publish { id, outgoing } => {
+                let (kind, what) = match outgoing {
+                    status::Outgoing::Replay { entry, .. } => (0, md_word(entry.md())),
+                    status::Outgoing::Requeue { entry } => (1, md_word(entry.md())),
+                    status::Outgoing::Failed { record } => (2, record.member.len() as u64),
+                    status::Outgoing::Gc { .. } => (3, 0),
+                };
+                [kind << 8 | 0x79, id.0, what]
+            }
+            status::Effect::PutException { id, record } => {
+                [122, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
+            }
+            status::Effect::Count(_) => [123, 0, 0],
+            status::Effect::Commit { id, from, upto, .. } => [124, id.0, tp_word(*from, *upto)],
+            status::Effect::Flow { partition, open } => [125, u64::from(partition.0), u64::from(*open)],
+            status::Effect::Release { epoch, partitions } => [126, epoch.0, partitions.len() as u64],
+        },
+    };
+    for word in words {
+        trace.word(word);
+    }
+}
