@@ -34,6 +34,32 @@ pub(crate) trait Item: Sized {
     fn absorb(&mut self, other: Self);
 }
 
+impl<T: Item> Item for Box<T> {
+    fn partition(&self) -> Partition {
+        T::partition(self)
+    }
+
+    fn epoch(&self) -> Epoch {
+        T::epoch(self)
+    }
+
+    fn offsets(&self) -> &[(TopicPartition, Offset)] {
+        T::offsets(self)
+    }
+
+    fn object(&self) -> (&Bucket, &ObjectKey) {
+        T::object(self)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        T::is_same(self, other)
+    }
+
+    fn absorb(&mut self, other: Self) {
+        T::absorb(self, *other);
+    }
+}
+
 /// The bounds of an intake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntakeLimits {

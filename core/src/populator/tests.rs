@@ -25,6 +25,11 @@ struct Bench {
     saves: Vec<Seq>,
     stopped: Option<StopReason>,
     save_ending: Option<Ending<u64>>,
+    /// Saves stay under way while this is set.
+    hold_saves: bool,
+    saving: Option<(EffectId, StoredPosition)>,
+    /// The read that waits for something new.
+    reading: Option<EffectId>,
 }
 
 fn config() -> Config {
@@ -61,6 +66,9 @@ impl Bench {
             saves: Vec::new(),
             stopped: None,
             save_ending: None,
+            hold_saves: false,
+            saving: None,
+            reading: None,
         }
     }
 
@@ -87,6 +95,10 @@ impl Bench {
                 Effect::Publish { id, producer, seq, publish, .. } => {
                     self.publishes.push((id, producer, seq, publish.key));
                 }
+                Effect::SavePosition { id, position, epoch, version } if self.hold_saves => {
+                    let position = Some((position, epoch));
+                    self.saving = Some((id, StoredPosition { position, version: version + 1 }));
+                }
                 Effect::SavePosition { id, position, epoch, version } => {
                     let ending = self.save_ending.take().unwrap_or_else(|| {
                         assert_eq!(version, self.stored.version);
@@ -108,6 +120,7 @@ impl Bench {
         let end = Seq(self.journal.len() as u64 + 1);
         let start = from.unwrap_or(end);
         if from.is_some() && start >= end {
+            self.reading = Some(id);
             return;
         }
         let all =
@@ -270,6 +283,24 @@ fn a_machine_that_lost_its_ownership_does_nothing_more() {
     assert!(bench.saves.is_empty());
     assert_eq!(bench.publishes.len(), before - 1);
     assert_eq!(bench.stopped, Some(StopReason::OwnershipLost));
+}
+
+#[test]
+fn a_save_that_became_due_while_another_covered_it_does_not_stay_due() {
+    let mut bench = Bench::new(config(), &["COMPLETED"; 2]).stored_at(1).start();
+    bench.hold_saves = true;
+    bench.pass(Span::from_secs(1));
+    let (id, saved) = bench.saving.take().expect("a save is under way");
+    // A read that brings nothing new notes progress that the save under way covers.
+    let reading = bench.reading.take().expect("a read waits");
+    let batch = Batch { records: Vec::new(), next: Seq(3), end: Seq(3), epoch: EPOCH, oldest: Seq(1) };
+    bench.handle(Event::JournalRead { id: reading, ending: Ending::Applied(batch) });
+    bench.stored = saved;
+    bench.handle(Event::PositionSaved { id, ending: Ending::Applied(saved.version) });
+    bench.now.mono += Span::from_secs(5);
+    bench.handle(Event::Timer);
+    assert_eq!(bench.machine.poll_timeout(), None);
+    assert!(bench.saving.is_none());
 }
 
 proptest::proptest! {

@@ -79,7 +79,7 @@ pub struct SiteProcessor<R> {
     now: Now,
     ids: EffectIds,
     effects: VecDeque<Effect>,
-    intake: Intake<Work>,
+    intake: Intake<Box<Work>>,
     parked: BTreeMap<Partition, Parked>,
     calls: BTreeMap<EffectId, CallOwner>,
     recordings: BTreeMap<u64, Recording>,
@@ -550,7 +550,7 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     /// Starts to write an ending down. `lane` stays closed until that is done.
-    fn record(&mut self, work: Work, lane: Option<LaneKey>, steps: VecDeque<Step>) {
+    fn record(&mut self, work: Box<Work>, lane: Option<LaneKey>, steps: VecDeque<Step>) {
         let number = self.recordings_next;
         self.recordings_next += 1;
         let closed_lane = lane.filter(|_| !steps.is_empty() && self.rules.holds_key_until_durable());

@@ -34,8 +34,13 @@ pub(super) struct Work {
 
 impl Work {
     /// Work for an entry read from the queue.
-    pub(super) fn of_entry(from: TopicPartition, epoch: Epoch, offset: Offset, entry: &ObjectEntry) -> Self {
-        Self {
+    pub(super) fn of_entry(
+        from: TopicPartition,
+        epoch: Epoch,
+        offset: Offset,
+        entry: &ObjectEntry,
+    ) -> Box<Self> {
+        Box::new(Self {
             partition: from.partition,
             epoch,
             object: entry.object_ref(),
@@ -47,12 +52,12 @@ impl Work {
             record: None,
             job: None,
             permit: None,
-        }
+        })
     }
 
     /// Work for a parked entry whose time has come.
-    pub(super) fn of_record(partition: Partition, epoch: Epoch, record: ExceptionRecord) -> Self {
-        Self {
+    pub(super) fn of_record(partition: Partition, epoch: Epoch, record: ExceptionRecord) -> Box<Self> {
+        Box::new(Self {
             partition,
             epoch,
             object: record.object.clone(),
@@ -64,7 +69,7 @@ impl Work {
             record: Some(record),
             job: None,
             permit: None,
-        }
+        })
     }
 }
 
@@ -120,7 +125,7 @@ pub(super) enum Step {
 /// Work that ended and whose ending is being written down, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Recording {
-    pub(super) work: Work,
+    pub(super) work: Box<Work>,
     pub(super) steps: VecDeque<Step>,
     /// The lane that stays closed until this is done.
     pub(super) closed_lane: Option<LaneKey>,

@@ -122,7 +122,7 @@ pub struct StatusProcessor<R> {
     now: Now,
     ids: EffectIds,
     effects: VecDeque<Effect>,
-    intake: Intake<Work>,
+    intake: Intake<Box<Work>>,
     /// Whose effect it is; ghosts are requests sent for partitions that are gone.
     owners: BTreeMap<EffectId, LaneKey>,
     ghosts: BTreeMap<EffectId, LaneKey>,
@@ -269,7 +269,7 @@ impl<R: Rules> StatusProcessor<R> {
             self.summary.unusable += 1;
             return self.intake.consumer.settle(from, offset);
         };
-        let work = Work {
+        let work = Box::new(Work {
             epoch,
             message: (from, offset),
             object: entry.object_ref(),
@@ -280,7 +280,7 @@ impl<R: Rules> StatusProcessor<R> {
             steps: VecDeque::new(),
             metric: None,
             in_flight: None,
-        };
+        });
         self.intake.offer(&self.rules, work);
     }
 

@@ -360,3 +360,14 @@ fn a_revoked_partition_is_drained_before_it_is_released() {
     }
     assert_eq!(bench.committed, Offset(1));
 }
+
+#[test]
+fn nothing_is_recorded_on_a_version_that_became_a_replica() {
+    let mut bench = Bench::new(StatusConfig::default());
+    let stored = md("x");
+    let info = stored.replication().with_status(crate::model::OverallStatus::Replica);
+    bench.stored = Some(stored.with_replication(info));
+    bench.report("paris", &SiteStatus::Completed, "x");
+    bench.run();
+    assert_eq!((bench.writes, bench.committed, bench.overall().as_str()), (0, Offset(1), "REPLICA"));
+}

@@ -22,6 +22,7 @@ fn an_object_is_copied_recorded_and_committed_in_this_order() {
         "commit 1",
     ];
     assert_eq!(bench.log, expected);
+    assert_eq!(bench.statuses[0].site, Some("paris".into()));
     let replica = &bench.target[&target_object("a", "v1")];
     assert_eq!(replica.replication().status(), &OverallStatus::Replica);
     assert_eq!(replica.replication().site_status(&"paris".into()), Some(&SiteStatus::Replica));
@@ -250,4 +251,32 @@ fn the_target_is_read_before_the_source() {
     let reply = bench.call(request);
     bench.reply(id, reply);
     assert!(bench.log.iter().any(|line| line.starts_with("read Source")));
+}
+
+#[test]
+fn a_message_that_joins_a_waiting_copy_makes_it_look_again() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "old");
+    let (id, _) = bench.run_until_call(is_write);
+    let down = Refusal::new(RefusalKind::Unavailable, "ServiceUnavailable");
+    bench.reply(id, SiteReply::Written(Ending::Refused(down)));
+    bench.write("a", "v1", &[10], "new");
+    bench.pass(Span::from_secs(10));
+    assert_eq!(bench.tag_at_target("a", "v1").as_deref(), Some("new"));
+    let copied: Vec<_> = bench.statuses.iter().map(|entry| entry.md().revision()).collect();
+    assert_eq!(copied, [bench.source[&object("a", "v1")].revision()]);
+}
+
+#[test]
+fn a_version_called_completed_is_copied_where_the_target_shows_something_else() {
+    let mut bench = Bench::new(config());
+    bench.write("a", "v1", &[10], "second");
+    bench.run();
+    // The client went back to the first content, and the outcome of the first copy was recorded late.
+    let first = source_md("a", "v1", &[10], "first");
+    let info = first.replication().with_site_status(&"paris".into(), SiteStatus::Completed);
+    bench.source.insert(object("a", "v1"), first.with_replication(info));
+    bench.send(ObjectEntry::of("photos", &"a".into(), first));
+    bench.run();
+    assert_eq!(bench.tag_at_target("a", "v1").as_deref(), Some("first"));
 }

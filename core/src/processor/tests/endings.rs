@@ -272,3 +272,21 @@ fn a_dead_target_is_left_alone_and_burns_no_attempts() {
     assert_eq!(bench.committed, Offset(5));
     assert!(bench.statuses.iter().all(|entry| entry.replication().status().as_str() == "COMPLETED"));
 }
+
+#[test]
+fn a_parked_entry_that_fails_keeps_its_record_until_its_status_is_out() {
+    let mut bench = Bench::new(config());
+    let roles = std::mem::take(&mut bench.rules.roles);
+    bench.write("a", "v1", &[10], "x");
+    bench.run();
+    bench.rules.roles = roles;
+    // The bucket vanished meanwhile; only the record asks for this version now.
+    bench.pass(Span::from_secs(20));
+    bench.bucket = refused(RefusalKind::BucketNotFound, "NoSuchBucket");
+    bench.log.clear();
+    bench.pass(Span::from_secs(100));
+    let steps: Vec<&String> =
+        bench.log.iter().filter(|line| line.starts_with("status") || line.starts_with("exception")).collect();
+    let last: Vec<&String> = steps.into_iter().skip_while(|line| line.contains("Held")).collect();
+    assert_eq!(last, ["status a FAILED", "exception a Failed DstBucketNotFound"]);
+}
