@@ -156,6 +156,7 @@ impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
         }
         self.observe(&event);
         self.machine.handle(self.clock.now(), event);
+        self.report_position();
         while let Some(effect) = self.machine.poll_effect() {
             self.carry_out(effect);
         }
@@ -176,9 +177,12 @@ impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
                 self.ports.counters.count(metric);
             }
         }
-        let summary = self.machine.summary();
-        metrics.set(&names::READ_OFFSET, &[ORIGIN, log], summary.position.0 as f64);
-        metrics.set(&names::LOG_SIZE, &[ORIGIN, log], summary.end.0 as f64);
+    }
+
+    fn report_position(&self) {
+        let (summary, labels) = (self.machine.summary(), [ORIGIN, ("logName", self.ports.log_name)]);
+        self.ports.metrics.set(&names::READ_OFFSET, &labels, summary.position.0 as f64);
+        self.ports.metrics.set(&names::LOG_SIZE, &labels, summary.end.0 as f64);
     }
 
     fn carry_out(&mut self, effect: Effect) {

@@ -13,7 +13,6 @@ macro_rules! families {
     };
 }
 
-const RPO_SECONDS: Kind = Kind::Histogram(&[1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
 const STAGE_MS: Kind =
     Kind::Histogram(&[10.0, 100.0, 1_000.0, 10_000.0, 30_000.0, 60_000.0, 120_000.0, 300_000.0]);
 const STATUS_SECONDS: Kind = Kind::Histogram(&[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0]);
@@ -38,22 +37,14 @@ families! {
     DATA_READ: Kind::Counter, "s3_replication_data_read_total", "Parts read at the source.";
     DATA_WRITE: Kind::Counter, "s3_replication_data_write_total", "Writes that targets acknowledged.";
     STAGE_TIME: STAGE_MS, "s3_replication_stage_time_elapsed", "Milliseconds that a stage of a copy took.";
-    RPO: RPO_SECONDS, "s3_replication_rpo_seconds",
-        "Seconds from the client's write to the start of its copy.";
     STATUS_CHANGED: Kind::Counter, "s3_replication_status_changed_total",
         "Statuses written to the source.";
     STATUS_DURATION: STATUS_SECONDS, "s3_replication_status_process_duration_seconds",
         "Seconds that writing a status to the source took.";
-    LATENCY: RPO_SECONDS, "s3_replication_latency_seconds",
-        "Seconds from the client's write to the site's status on the source.";
     REPLAYS_QUEUED: Kind::Counter, "s3_replication_replay_objects_queued_total",
         "Objects queued for another attempt.";
-    PUBLISHED_AT: Kind::Gauge, "s3_backbeat_queue_latest_published_message_timestamp",
-        "When the newest message was published, in seconds since the epoch.";
     DELIVERY_REPORTS: Kind::Counter, "s3_backbeat_queue_delivery_reports_total",
         "Messages acknowledged by the queue, by outcome.";
-    CONSUMED_AT: Kind::Gauge, "s3_backbeat_queue_latest_consumed_message_timestamp",
-        "When the newest consumed message was published, in seconds since the epoch.";
     CONSUME_EVENT_AT: Kind::Gauge, "s3_backbeat_queue_latest_consume_event_timestamp",
         "When a message was last consumed, in seconds since the epoch.";
     REBALANCES: Kind::Counter, "s3_backbeat_queue_rebalance_total",

@@ -4,6 +4,7 @@
 //! keep. What was acknowledged survives the end of the process, however it ends.
 
 mod ports;
+mod pruning;
 mod settings;
 mod site;
 
@@ -106,7 +107,8 @@ pub struct Stack {
     machines: JoinSet<Result<()>>,
     /// What the machines need: sites and API.
     servers: JoinSet<Result<()>>,
-    counting: JoinHandle<()>,
+    /// Counts and prunes; nothing waits for it.
+    background: Vec<JoinHandle<()>>,
     stop_servers: watch::Sender<bool>,
 }
 
@@ -222,8 +224,9 @@ impl Stack {
 
         let zookeeper_path =
             config.config.value("/queuePopulator/zookeeperPath").and_then(|path| path.as_str());
+        let journal = EmbeddedJournal::new(source.journal());
         let ports = PopulatorPorts {
-            journal: Arc::new(EmbeddedJournal::new(source.journal())),
+            journal: Arc::new(journal.clone()),
             queue: Arc::clone(&queue),
             coordination: Arc::clone(&coordination),
             nodes: PositionNodes::new(zookeeper_path.unwrap_or("/queue-populator"), LOG_ID)?,
@@ -240,6 +243,8 @@ impl Stack {
                 Some(reason) => Err(anyhow!("the populator stopped: {reason:?}")),
             }
         });
+
+        let pruning = tokio::spawn(pruning::prune_forever(journal, populator.clone()));
 
         let daemons = Daemons {
             sites: site_daemons,
@@ -274,7 +279,7 @@ impl Stack {
             status,
             machines,
             servers,
-            counting,
+            background: vec![counting, pruning],
             stop_servers,
         })
     }
@@ -319,7 +324,11 @@ impl Stack {
             }
             // What counts has been handed over; nothing else holds it any more.
             drop(self.operator);
-            self.counting.abort();
+            for task in std::mem::take(&mut self.background) {
+                task.abort();
+                // It ends as cancelled, and with it goes what it held of the stores.
+                task.await.unwrap_or_default();
+            }
             anyhow::Ok(())
         };
         tokio::time::timeout(STOP_TIME_MAX, stopping)
