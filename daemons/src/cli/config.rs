@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
 fn check(global: &Global) -> Result<Exit, Failure> {
     let (errors, warnings) = match Config::load(global.config.as_deref(), std::env::vars()) {
         Ok(config) => (Vec::new(), config.warnings),
-        Err(ConfigError::Invalid(errors)) => (errors, Vec::new()),
+        Err(ConfigError::Invalid { errors, warnings }) => (errors, warnings),
         Err(error @ (ConfigError::Read { .. } | ConfigError::Json { .. })) => {
             return Err(Failure::new(Exit::Usage, error));
         }

@@ -60,8 +60,13 @@ pub enum ConfigError {
         source: serde_json::Error,
     },
     /// Values that cannot be used.
-    #[error("{}", list(.0))]
-    Invalid(Vec<(Finding, Origin)>),
+    #[error("{}", list(errors))]
+    Invalid {
+        /// What cannot be used.
+        errors: Vec<(Finding, Origin)>,
+        /// What is odd besides.
+        warnings: Vec<(Finding, Origin)>,
+    },
 }
 
 fn list(findings: &[(Finding, Origin)]) -> String {
@@ -114,7 +119,11 @@ impl Config {
                 Err(finding) => config.take_findings(vec![finding], &origin, &mut errors),
             }
         }
-        if errors.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(errors)) }
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { errors, warnings: config.warnings })
+        }
     }
 
     /// The section `extensions.replication`.

@@ -3,7 +3,9 @@
 mod harness;
 mod process;
 
+use backbeat_backends::http::Request;
 use harness::{Server, start};
+use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -65,8 +67,7 @@ async fn what_is_written_arrives_and_survives_a_restart() {
     source.settle("photos", "after", &again, "COMPLETED").await;
     let status = api.json("/api/v1/status", &[]).await;
     assert_eq!(status["populator"]["queued"], 1, "nothing was queued twice: {status}");
-    let metrics =
-        api.send(backbeat_backends::http::Request::new(http::Method::GET, "/metrics").unsigned()).await;
+    let metrics = api.send(Request::new(Method::GET, "/metrics").unsigned()).await;
     let metrics = String::from_utf8_lossy(metrics.body()).into_owned();
     assert!(metrics.contains("s3_replication_status_changed_total"), "{metrics}");
     stack.shutdown().await.expect("a clean end");
@@ -107,6 +108,30 @@ async fn a_failure_is_listed_with_its_reason_and_can_be_retried() {
     assert_eq!(left, json!([]), "the record is gone");
     let (_, queued) = api.post("/_/crr/failed", retry).await;
     assert_eq!(queued, json!([]), "what did not fail is not queued");
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_bucket_without_versions_fails_the_entry_and_the_web_page_is_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let target = Server::at(addresses.targets[1].1);
+    target.ok(Request::new(Method::PUT, "/plain")).await;
+    source.make_bucket("photos").await;
+    source.replicate("photos", "plain", "tokyo").await;
+    let version = source.put("photos", "a", "bytes").await;
+    source.settle("photos", "a", &version, "FAILED").await;
+    let failed = api.json("/api/v1/failed", &[("site", "tokyo")]).await;
+    assert_eq!(failed[0]["reason"], "DstBucketUnversioned", "{failed}");
+    let (status, told) = api.post("/_/crr/pause/nowhere", json!({})).await;
+    assert_eq!((status.as_u16(), &told["RouteNotFound"]), (404, &json!(true)));
+    let page = api.ok(Request::new(Method::GET, "/").unsigned()).await;
+    assert!(page.headers()["content-type"].to_str().is_ok_and(|kind| kind.starts_with("text/html")));
+    for probe in ["/_/live", "/_/ready"] {
+        assert_eq!(&api.ok(Request::new(Method::GET, probe).unsigned()).await.body()[..], b"OK");
+    }
     stack.shutdown().await.expect("a clean end");
 }
 
