@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod demo;
 mod dev;
 mod exit;
 mod explain;
@@ -43,6 +44,7 @@ pub struct Global {
 /// What to do.
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Dev(dev::Arguments),
     Status(status::Arguments),
     Lag(status::LagArguments),
@@ -59,6 +61,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let ended = match command {
+        Command::Demo(arguments) => demo::run(arguments, &global).map(ExitCode::from),
         Command::Dev(arguments) => dev::run(&arguments, &global).map(ExitCode::from),
         Command::Status(arguments) => status::run(&arguments, &global).map(ExitCode::from),
         Command::Lag(arguments) => status::lag(&arguments, &global).map(ExitCode::from),

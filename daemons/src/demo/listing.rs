@@ -28,8 +28,8 @@ pub(super) struct Page {
     pub(super) next: Option<(String, String)>,
 }
 
-/// Calls `seen` with the path of names and the text of every element that holds no other.
-fn leaves(document: &[u8], mut seen: impl FnMut(&[String], String)) -> Result<()> {
+/// Calls `seen` at the end of every element, with the path of names to it and its text if it holds no other element.
+fn walk(document: &[u8], mut seen: impl FnMut(&[String], Option<String>)) -> Result<()> {
     let document = std::str::from_utf8(document).context("not UTF-8")?;
     let mut reader = Reader::from_str(document);
     let mut path: Vec<String> = Vec::new();
@@ -44,14 +44,12 @@ fn leaves(document: &[u8], mut seen: impl FnMut(&[String], String)) -> Result<()
             }
             Event::Empty(empty) => {
                 path.push(empty.local_name().as_ref().to_owned());
-                seen(&path, String::new());
+                seen(&path, Some(String::new()));
                 path.pop();
                 is_leaf = false;
             }
             Event::End(_) => {
-                if is_leaf {
-                    seen(&path, std::mem::take(&mut text));
-                }
+                seen(&path, is_leaf.then(|| std::mem::take(&mut text)));
                 is_leaf = false;
                 path.pop();
             }
@@ -73,9 +71,9 @@ fn leaves(document: &[u8], mut seen: impl FnMut(&[String], String)) -> Result<()
 /// The text of the first element called `name` that holds no other, in whatever document.
 pub(super) fn element(document: &[u8], name: &str) -> Option<String> {
     let mut found = None;
-    leaves(document, |path, text| {
+    walk(document, |path, text| {
         if found.is_none() && path.last().is_some_and(|last| last == name) {
-            found = Some(text);
+            found = text;
         }
     })
     .ok()?;
@@ -85,37 +83,31 @@ pub(super) fn element(document: &[u8], name: &str) -> Option<String> {
 /// Reads a page of a version listing.
 pub(super) fn parse(document: &[u8]) -> Result<Page> {
     let mut page = Page::default();
-    let mut row: Option<ListedVersion> = None;
+    let mut row = BTreeMap::new();
     let mut is_truncated = false;
     let (mut key_marker, mut version_marker) = (None, None);
-    leaves(document, |path, text| {
+    walk(document, |path, text| {
         let names: Vec<&str> = path.iter().map(String::as_str).collect();
-        match names.as_slice() {
-            [_, "IsTruncated"] => is_truncated = text == "true",
-            [_, "NextKeyMarker"] => key_marker = Some(text),
-            [_, "NextVersionIdMarker"] => version_marker = Some(text),
-            [_, kind @ ("Version" | "DeleteMarker"), field] => {
-                // A row begins with its key in every server's listing.
-                if *field == "Key" {
-                    page.versions.extend(row.take());
-                    row = Some(ListedVersion {
-                        key: text,
-                        version: String::new(),
-                        is_latest: false,
-                        is_marker: *kind == "DeleteMarker",
-                    });
-                } else if let Some(row) = &mut row {
-                    match *field {
-                        "VersionId" => row.version = text,
-                        "IsLatest" => row.is_latest = text == "true",
-                        _ => {}
-                    }
-                }
+        match (names.as_slice(), text) {
+            ([_, "IsTruncated"], Some(text)) => is_truncated = text == "true",
+            ([_, "NextKeyMarker"], text) => key_marker = text,
+            ([_, "NextVersionIdMarker"], text) => version_marker = text,
+            ([_, "Version" | "DeleteMarker", field], Some(text)) => {
+                row.insert((*field).to_owned(), text);
+            }
+            ([_, kind @ ("Version" | "DeleteMarker")], None) => {
+                let mut take = |field: &str| row.remove(field).unwrap_or_default();
+                page.versions.push(ListedVersion {
+                    key: take("Key"),
+                    version: take("VersionId"),
+                    is_latest: take("IsLatest") == "true",
+                    is_marker: *kind == "DeleteMarker",
+                });
+                row.clear();
             }
             _ => {}
         }
     })?;
-    page.versions.extend(row);
     if is_truncated {
         page.next = Some((
             key_marker.context("a listing goes on but does not say from which key")?,
@@ -129,13 +121,12 @@ pub(super) fn parse(document: &[u8]) -> Result<Page> {
 pub(super) fn tags(document: &[u8]) -> Result<BTreeMap<String, String>> {
     let mut tags = BTreeMap::new();
     let mut name = String::new();
-    leaves(document, |path, text| match path.last().map(String::as_str) {
-        Some("Key") => {
-            name = text;
-            tags.insert(name.clone(), String::new());
-        }
-        Some("Value") => {
-            tags.insert(name.clone(), text);
+    let mut value = String::new();
+    walk(document, |path, text| match (path.last().map(String::as_str), text) {
+        (Some("Key"), Some(text)) => name = text,
+        (Some("Value"), Some(text)) => value = text,
+        (Some("Tag"), _) => {
+            tags.insert(std::mem::take(&mut name), std::mem::take(&mut value));
         }
         _ => {}
     })?;
@@ -173,14 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_gives_versions_and_markers_in_order() {
+    fn a_listing_gives_versions_and_markers_in_order_whatever_the_order_of_their_members() {
         let document = br#"<?xml version="1.0"?>
             <ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>
             <IsTruncated>true</IsTruncated><NextKeyMarker>k&amp;2</NextKeyMarker>
             <NextVersionIdMarker>v9</NextVersionIdMarker>
             <DeleteMarker><Key>a b</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest></DeleteMarker>
-            <Version><Key>&#x65E5; </Key><VersionId>v2</VersionId><IsLatest>false</IsLatest>
-            <Owner><ID>x</ID></Owner></Version></ListVersionsResult>"#;
+            <Version><IsLatest>false</IsLatest><VersionId>v2</VersionId><Owner><ID>x</ID></Owner>
+            <Key>&#x65E5; </Key></Version></ListVersionsResult>"#;
         let page = parse(document).unwrap();
         assert_eq!(page.next, Some(("k&2".to_owned(), "v9".to_owned())));
         let row = |key: &str, version: &str, is_latest, is_marker| ListedVersion {

@@ -2,8 +2,9 @@
 //! source for the status of what is still open.
 
 use super::site::Site;
+use super::units;
 use anyhow::{Result, bail};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const QUESTIONS_MAX: usize = 3;
 /// Rest between two rounds.
 const ROUND_REST: Duration = Duration::from_millis(80);
 /// The demo gives up when nothing has moved for this long.
-const STALL_TIME_MAX: Duration = Duration::from_mins(1);
+const STALL_TIME_MAX: Duration = Duration::from_secs(40);
 
 /// How far one site is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,8 +196,9 @@ impl Progress {
     /// Asks the source about what is open until everything is written and settled.
     ///
     /// # Errors
-    /// If the source cannot be asked, or nothing has moved for a minute.
+    /// If nothing has moved for a while; the error says what is open, and what the source said if it cannot be asked.
     pub(super) async fn watch(&self, source: &Site, bucket: &str) -> Result<()> {
+        let mut trouble = String::new();
         loop {
             let (questions, is_all_written) = self.questions();
             if questions.is_empty() && is_all_written {
@@ -204,15 +206,18 @@ impl Progress {
             }
             let mut answers = stream::iter(questions)
                 .map(|question| async move {
-                    let statuses = source.statuses(bucket, &question.key, &question.id).await?;
-                    anyhow::Ok((question, statuses))
+                    let statuses = source.statuses(bucket, &question.key, &question.id).await;
+                    (question, statuses)
                 })
                 .buffer_unordered(QUESTIONS_MAX);
-            while let Some((question, statuses)) = answers.try_next().await? {
-                self.answered(&question, &statuses);
+            while let Some((question, statuses)) = answers.next().await {
+                match statuses {
+                    Ok(statuses) => self.answered(&question, &statuses),
+                    Err(error) => trouble = format!("; {error:#}"),
+                }
             }
             if self.state().moved.is_some_and(|moved| moved.elapsed() > STALL_TIME_MAX) {
-                bail!("nothing has arrived for {} s; {}", STALL_TIME_MAX.as_secs(), self.oldest());
+                bail!("nothing has arrived for {} s; {}{trouble}", STALL_TIME_MAX.as_secs(), self.oldest());
             }
             tokio::time::sleep(ROUND_REST).await;
         }
@@ -226,7 +231,11 @@ impl Progress {
         let missing = self.sites.iter().zip(&version.endings).filter(|(_, ending)| ending.is_none());
         let missing: Vec<&str> = missing.map(|(site, _)| site.as_str()).collect();
         let (open, key, id) = (state.open.len(), &version.key, &version.id);
-        format!("{open} versions are open, the oldest is {key:?} version {id} for {}", missing.join(", "))
+        format!(
+            "{open} versions are open, the oldest is {} version {id} for {}",
+            units::key(key),
+            missing.join(", ")
+        )
     }
 
     fn questions(&self) -> (Vec<Question>, bool) {

@@ -23,7 +23,7 @@ struct SiteOutcome {
 
 /// The receipt, as a text for people or as one line of JSON.
 #[derive(Debug, Serialize)]
-pub struct Receipt {
+pub(super) struct Receipt {
     /// Version of this document.
     version: u32,
     kind: &'static str,
@@ -55,7 +55,7 @@ pub(super) struct Facts {
     pub(super) verify_time: Duration,
     /// Where the data lies.
     pub(super) data_dir: PathBuf,
-    /// False if it is removed at the end.
+    /// False if it is removed at the end of a good run.
     pub(super) is_data_kept: bool,
 }
 
@@ -68,6 +68,8 @@ impl Receipt {
             delays.get(at).copied().unwrap_or_default().as_millis()
         };
         let is_settled = snapshot.sites.iter().all(|site| site.pending == 0 && site.failed == 0);
+        // What went wrong can be looked at afterwards.
+        let verified = is_settled && verdict.differences.is_empty() && verdict.equal == verdict.copies;
         let outcome = |site: super::progress::SiteProgress| SiteOutcome {
             site: site.name,
             completed: site.completed,
@@ -78,7 +80,7 @@ impl Receipt {
         Self {
             version: 1,
             kind: "receipt",
-            verified: is_settled && verdict.differences.is_empty() && verdict.equal == verdict.copies,
+            verified,
             keys: verdict.keys,
             versions: verdict.versions,
             markers: verdict.markers,
@@ -92,14 +94,19 @@ impl Receipt {
             verified_ms: verify_time.as_millis(),
             sites: snapshot.sites.into_iter().map(outcome).collect(),
             data_dir,
-            data_kept: is_data_kept,
+            data_kept: is_data_kept || !verified,
             differences: verdict.differences,
         }
     }
 
     /// True if everything arrived and is equal.
-    pub fn is_verified(&self) -> bool {
+    pub(super) fn is_verified(&self) -> bool {
         self.verified
+    }
+
+    /// Whether the data directory is still needed.
+    pub(super) fn is_data_kept(&self) -> bool {
+        self.data_kept
     }
 }
 

@@ -315,7 +315,11 @@ fn code(body: &[u8]) -> Option<String> {
 }
 
 fn describe(answer: &Response<Bytes>) -> String {
-    match (code(answer.body()), element(answer.body(), "Message")) {
+    let field = |name: &str, json: &str| {
+        let internal = || serde_json::from_slice::<serde_json::Value>(answer.body()).ok();
+        element(answer.body(), name).or_else(|| Some(internal()?.get(json)?.as_str()?.to_owned()))
+    };
+    match (field("Code", "code"), field("Message", "message")) {
         (Some(code), Some(message)) => format!("{} {code}: {message}", answer.status()),
         (Some(code), None) => format!("{} {code}", answer.status()),
         _ => answer.status().to_string(),

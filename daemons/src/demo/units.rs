@@ -27,6 +27,15 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
+/// A key in quotes, cut if it would fill the screen.
+pub(super) fn key(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{:?}... ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +47,12 @@ mod tests {
             ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "64.0 MiB"]
         );
         assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+    }
+
+    #[test]
+    fn long_keys_are_cut() {
+        assert_eq!(key("a b"), "\"a b\"");
+        assert_eq!(key(&"é".repeat(100)), format!("\"{}\"... (200 bytes)", "é".repeat(60)));
     }
 
     #[test]
