@@ -1,0 +1,62 @@
+//! The real client: Python scripts that use `boto3`.
+
+use crate::binary::workspace;
+use crate::dev::Addresses;
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A Python that has `boto3`, or what is missing.
+pub fn python() -> Result<PathBuf, String> {
+    let candidates = match env::var_os("BACKBEAT_PYTHON") {
+        Some(path) => vec![PathBuf::from(path)],
+        None => vec![workspace().join("target/venv/bin/python3"), PathBuf::from("python3")],
+    };
+    let has_boto3 = |python: &PathBuf| {
+        let mut command = Command::new(python);
+        command.args(["-c", "import boto3"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    candidates
+        .into_iter()
+        .find(has_boto3)
+        .ok_or_else(|| "no python3 with boto3 (./ci/test installs one into target/venv)".to_owned())
+}
+
+/// The directory of an `aws` command, or what is missing: beside that Python, else on the path.
+pub fn aws() -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let beside = python().ok().and_then(|python| Some(python.parent()?.to_path_buf()));
+    beside
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .find(|folder| folder.join("aws").is_file())
+        .ok_or_else(|| "no aws command (./ci/test installs one into target/venv)".to_owned())
+}
+
+/// A script of `tests/python`, told where the sites are.
+pub fn script(name: &str, arguments: &[&str], addresses: &Addresses) -> Result<Command> {
+    let python = python().map_err(anyhow::Error::msg)?;
+    let mut command = Command::new(python);
+    command.arg("-u").arg(workspace().join("tests/python").join(name)).args(arguments);
+    command.arg("--source").arg(format!("http://{}", addresses.source));
+    for (site, endpoint) in &addresses.targets {
+        command.arg("--target").arg(format!("{site}=http://{endpoint}"));
+    }
+    // Nothing of the user's own configuration takes part.
+    for variable in ["AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "HTTP_PROXY", "http_proxy"] {
+        command.env_remove(variable);
+    }
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("AWS_CONFIG_FILE", "/dev/null").stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs a case of `cases.py`.
+pub fn case(name: &str, addresses: &Addresses) -> Result<()> {
+    let output = script("cases.py", &[name], addresses)?.output().context("failed to start python3")?;
+    if !output.status.success() {
+        bail!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `backbeat dev` and a real client: what is written at the source arrives at every site, equal.
+
+use anyhow::{Context as _, Result, ensure};
+use backbeat_tests::binary::{run, workspace};
+use backbeat_tests::client::{aws, case, python};
+use backbeat_tests::dev::Place;
+use backbeat_tests::suite::{self, Test};
+use serde_json::Value;
+use std::env;
+use std::fs;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The cases of `cases.py` that share one running server.
+const CASES: [&str; 7] = [
+    "versions_tags_and_markers",
+    "sizes_and_multipart",
+    "awkward_keys",
+    "storage_class_names_the_sites",
+    "only_what_the_rule_names",
+    "a_bad_destination_fails",
+    "errors_have_the_codes_of_s3",
+];
+
+/// The running server of the cases: started by the first one that needs it.
+static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+
+struct Shared {
+    place: Place,
+    _dev: backbeat_tests::dev::Dev,
+    _directory: tempfile::TempDir,
+}
+
+fn main() -> ExitCode {
+    let mut tests: Vec<Test> =
+        CASES.into_iter().map(|name| Test::new(name, python(), move || on_shared(name))).collect();
+    tests.push(Test::new("state_survives_a_restart_and_sigterm_ends_with_0", python(), restart));
+    tests.push(Test::new("the_demo_proves_equality_and_tells_a_difference", python(), demo_twice));
+    tests.push(Test::new("the_quick_start_of_the_readme_works", aws(), quick_start));
+    let exit = suite::run(tests);
+    // Statics are never dropped, processes have to be ended.
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+    exit
+}
+
+/// The demo, damage to one replica, the demo again on the same data.
+fn demo_twice() -> Result<()> {
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::new(directory.path());
+    let data = place.data().display().to_string();
+    let demo = ["demo", "--json", "--objects", "12", "--data-dir", &data];
+
+    let output = run(&demo, "")?;
+    ensure!(
+        output.status.code() == Some(0),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let receipt: Value =
+        serde_json::from_slice(&output.stdout).context("the receipt is not one line of JSON")?;
+    ensure!(receipt["verified"] == true && receipt["copies"] == receipt["copies_equal"], "{receipt}");
+    ensure!(receipt["keys"] == 12 && receipt["sites"][1]["failed"] == 0, "{receipt}");
+
+    let dev = place.start_ready()?;
+    case("damage_a_replica", place.addresses()?)?;
+    dev.kill()?;
+
+    let output = run(&demo, "")?;
+    ensure!(output.status.code() == Some(3), "damage went unnoticed: {}", output.status);
+    let receipt: Value =
+        serde_json::from_slice(&output.stdout).context("the receipt is not one line of JSON")?;
+    let differences = receipt["differences"].as_array().context("no differences in the receipt")?;
+    ensure!(differences.len() == 1, "one difference was made, told are {differences:?}");
+    ensure!(differences[0]["what"].as_str().is_some_and(|what| what.contains("damaged")), "{differences:?}");
+    Ok(())
+}
+
+/// The block of the README that a reader pastes, on ports of its own.
+fn quick_start() -> Result<()> {
+    let readme = fs::read_to_string(workspace().join("README.md")).context("failed to read README.md")?;
+    let start = readme.find("export AWS_ACCESS_KEY_ID").context("README.md has no quick start")?;
+    let block = readme[start..].split("```").next().context("the quick start has no end")?;
+
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::with_site_names_of_ports(directory.path());
+    let dev = place.start_ready()?;
+    let ports = place.ports();
+    let block =
+        block.replace("8000", &ports.source.to_string()).replace("8001", &ports.targets[0].to_string());
+    // What the reader does by looking again after a moment.
+    let script = format!(
+        "set -eu\n{block}\nuntil $source head-object --bucket photos --key readme --query ReplicationStatus | \
+         grep COMPLETED; do sleep 0.2; done\n$target list-object-versions --bucket photos-copy | grep '\"readme\"'\n"
+    );
+    let mut command = Command::new("timeout");
+    command.args(["60", "sh", "-c", &script]).current_dir(workspace()).stdin(Stdio::null());
+    let tools = aws().map_err(anyhow::Error::msg)?;
+    command.env("PATH", format!("{}:{}", tools.display(), env::var("PATH").unwrap_or_default()));
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_PAGER", "");
+    let output = command.output().context("failed to start sh")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}:\n{}", output.status, String::from_utf8_lossy(&said));
+    dev.kill()
+}
+
+fn on_shared(name: &str) -> Result<()> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.is_none() {
+        let directory = tempfile::tempdir().context("failed to make a directory")?;
+        let mut place = Place::new(directory.path());
+        let dev = place.start_ready()?;
+        *shared = Some(Shared { place, _dev: dev, _directory: directory });
+    }
+    let shared = shared.as_ref().context("the server was started just before")?;
+    case(name, shared.place.addresses()?)
+}
+
+fn restart() -> Result<()> {
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::new(directory.path());
+    let dev = place.start_ready()?;
+    case("written_before_a_restart", place.addresses()?)?;
+    let status = dev.terminate(Duration::from_secs(30))?;
+    ensure!(status.code() == Some(0), "SIGTERM ended dev with {status}");
+    let dev = place.start_ready()?;
+    case("arrives_after_a_restart", place.addresses()?)?;
+    dev.kill()
+}
