@@ -32,14 +32,15 @@ impl Addresses {
     /// Reads the first line that `dev --json` prints.
     pub fn parse(line: &str) -> Result<Self> {
         let document: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line:?}"))?;
-        let address = |value: &Value| -> Result<String> {
-            let text = value.as_str().with_context(|| format!("an address is missing in {line}"))?;
-            Ok(text.trim_start_matches("http://").trim_end_matches('/').to_owned())
+        let address = |part: &Value| -> Result<String> {
+            let endpoint =
+                part["endpoint"].as_str().with_context(|| format!("an endpoint is missing in {line}"))?;
+            Ok(endpoint.trim_start_matches("http://").to_owned())
         };
         let target = |target: &Value| -> Result<(String, String)> {
-            let name =
-                target["name"].as_str().with_context(|| format!("a target without a name in {line}"))?;
-            Ok((name.to_owned(), address(&target["address"])?))
+            let site =
+                target["site"].as_str().with_context(|| format!("a target without a name in {line}"))?;
+            Ok((site.to_owned(), address(target)?))
         };
         let targets = document["targets"].as_array().with_context(|| format!("no targets in {line}"))?;
         Ok(Self {
