@@ -58,12 +58,11 @@ pub struct Options {
 /// # Errors
 /// If the stack cannot be started or breaks down, or the demo is interrupted.
 pub async fn run(options: Options) -> Result<bool> {
-    let temporary = match options.data_dir {
-        Some(_) => None,
-        None => {
-            let directory = tempfile::Builder::new().prefix("backbeat-demo-").tempdir();
-            Some(directory.context("failed to make a temporary directory")?)
-        }
+    let temporary = if options.data_dir.is_none() {
+        let directory = tempfile::Builder::new().prefix("backbeat-demo-").tempdir();
+        Some(directory.context("failed to make a temporary directory")?)
+    } else {
+        None
     };
     let data_dir = options.data_dir.or(temporary.as_ref().map(|directory| directory.path().to_path_buf()));
     let data_dir = data_dir.context("there is no data directory")?;

@@ -55,7 +55,7 @@ pub(super) struct Verdict {
     /// What is not as it should be, in order.
     pub(super) differences: Vec<Difference>,
     /// Site, key and version of what the listings lack.
-    missing: BTreeSet<(String, String, String)>,
+    pub(super) missing: BTreeSet<(String, String, String)>,
 }
 
 impl Verdict {
