@@ -23,8 +23,12 @@ fn commands() -> Vec<String> {
     let help = stdout(&run(&["--help"], "").unwrap());
     let list =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    list.filter_map(|line| Some(line.strip_prefix("  ")?.split_whitespace().next()?.to_owned()))
-        .filter(|name| name != "help" && !name.is_empty())
+    // Descriptions that go on in another line are indented further.
+    let named = list.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    named
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
         .collect()
 }
 

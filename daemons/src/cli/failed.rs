@@ -10,6 +10,7 @@ use crate::api::report::{Parked, Retried, Retry};
 
 /// List versions that were given up, or queue them again.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  backbeat failed list\n  backbeat failed retry --site site-8001")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
