@@ -4,8 +4,12 @@
 """
 
 import argparse
+import io
+import os
+import random
 import time
 
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from sites import Site, compare, settle, statuses
@@ -182,6 +186,45 @@ def errors_have_the_codes_of_s3(source, targets):
         raise AssertionError("replication without versioning was accepted")
     except ClientError as error:
         assert error.response["Error"]["Code"] == "InvalidRequest", error
+
+
+class Pattern(io.RawIOBase):
+    """A file of any size that is made while it is read."""
+
+    def __init__(self, size):
+        self.left = size
+        self.block = random.Random(1).randbytes(MIB)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = min(len(buffer), self.left, MIB)
+        buffer[:count] = self.block[:count]
+        self.left -= count
+        return count
+
+
+def a_small_object(source, targets):
+    bucket, copy = prepare(source, targets, "large")
+    source.s3.put_object(Bucket=bucket, Key="small", Body=b"x")
+    arrive(source, targets, bucket, copy)
+
+
+def a_large_object(source, targets):
+    """As large as BACKBEAT_LARGE_MIB says, in parts of 64 MiB, each copied in one piece."""
+    size = int(os.environ.get("BACKBEAT_LARGE_MIB", "512")) * MIB
+    config = TransferConfig(multipart_chunksize=64 * MIB, max_concurrency=2)
+    source.s3.upload_fileobj(io.BufferedReader(Pattern(size), MIB), "large", "large", Config=config)
+    version = source.current("large", "large")
+    deadline = time.monotonic() + 600
+    while statuses(source, "large", "large", version)[0] != "COMPLETED":
+        assert time.monotonic() < deadline, statuses(source, "large", "large", version)
+        time.sleep(0.2)
+    etag = source.s3.head_object(Bucket="large", Key="large")["ETag"]
+    for target in targets:
+        head = target.s3.head_object(Bucket="large-copy", Key="large", VersionId=version)
+        assert (head["ContentLength"], head["ETag"]) == (size, etag), head
 
 
 def written_before_a_restart(source, targets):

@@ -82,7 +82,7 @@ class Storm:
         recent = defaultdict(list)
         serial = 0
         while not self.stopping.is_set():
-            for _ in range(rng.randint(1, 8)):
+            for _ in range(rng.randint(1, 12)):
                 if self.stopping.is_set():
                     return
                 serial += 1
@@ -96,7 +96,7 @@ class Storm:
                     version = self.put(rng, key, f"{number}-{serial}", in_parts=dice > 0.98)
                     if version is not None:
                         recent[key].append(version)
-            self.stopping.wait(rng.uniform(0.2, 2.2))
+            self.stopping.wait(rng.uniform(0.05, 1.0))
 
     def put(self, rng, key, name, in_parts):
         size = rng.choice((0, 1, 100, rng.randint(0, 65536), rng.randint(0, 65536), rng.randint(0, 1 << 20)))

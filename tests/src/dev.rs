@@ -205,6 +205,17 @@ impl Dev {
         Ok(())
     }
 
+    /// Bytes of memory, as the system counts them under `name` (`VmRSS:` now, `VmHWM:` at most so far).
+    pub fn memory(&self, name: &str) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line
+            .and_then(|rest| rest.split_whitespace().next())
+            .with_context(|| format!("{path} has no {name}"))?;
+        Ok(kib.parse::<u64>().with_context(|| format!("{name} is not a number"))? << 10)
+    }
+
     /// `kill -TERM`, and how it ended.
     pub fn terminate(mut self, time_max: Duration) -> Result<ExitStatus> {
         let kill = format!("kill -TERM {}", self.child.id());

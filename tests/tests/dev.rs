@@ -36,12 +36,36 @@ fn main() -> ExitCode {
     let mut tests: Vec<Test> =
         CASES.into_iter().map(|name| Test::new(name, python(), move || on_shared(name))).collect();
     tests.push(Test::new("state_survives_a_restart_and_sigterm_ends_with_0", python(), restart));
+    tests.push(Test::new("a_large_object_is_streamed_within_64_mib_of_memory", python(), large));
     tests.push(Test::new("the_demo_proves_equality_and_tells_a_difference", python(), demo_twice));
     tests.push(Test::new("the_quick_start_of_the_readme_works", aws(), quick_start));
     let exit = suite::run(tests);
     // Statics are never dropped, processes have to be ended.
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
     exit
+}
+
+/// Memory above the idle process that an object of any size may take.
+const MEMORY_MAX: u64 = 64 << 20;
+
+fn large() -> Result<()> {
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::new(directory.path());
+    let dev = place.start_ready()?;
+    // Idle means: it has done everything once.
+    case("a_small_object", place.addresses()?)?;
+    let idle = dev.memory("VmRSS:")?;
+    case("a_large_object", place.addresses()?)?;
+    let peak = dev.memory("VmHWM:")?;
+    let above = peak.saturating_sub(idle);
+    println!("{} KiB idle, at most {} KiB above it", idle >> 10, above >> 10);
+    ensure!(
+        above <= MEMORY_MAX,
+        "{} KiB above the idle process, {} KiB are allowed",
+        above >> 10,
+        MEMORY_MAX >> 10
+    );
+    dev.kill()
 }
 
 /// The demo, damage to one replica, the demo again on the same data.
