@@ -75,6 +75,7 @@ impl Scenario {
             calm: self == Self::Calm || rng.below(16) == 0,
             wire: rng.below(64) == 0,
             replays: rng.coin(),
+            repeats: rng.coin(),
         }
     }
 }
@@ -102,6 +103,8 @@ pub struct Shape {
     pub calm: bool,
     /// Whether every message makes the round trip through its wire form.
     pub wire: bool,
+    /// Whether clients may write the same content again.
+    pub repeats: bool,
     /// Whether replay topics are configured.
     pub replays: bool,
 }

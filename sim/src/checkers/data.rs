@@ -25,12 +25,11 @@ impl Data {
         history: &History,
         site: SiteId,
         version: VerId,
-        after: &ObjectMd,
+        (after, content): (&ObjectMd, Content),
         blobs: &[Blob],
     ) -> Result<(), Violation> {
         let name = &history.site_names[site.index()];
         let known = history.version(version);
-        let content = Content::of(after);
         let Some((oldest, revision)) = known.revision_of(content) else {
             let message = format!("{name} shows a version {} that no client wrote", version.0);
             return Err(Violation::new("DATA-2", message));

@@ -163,14 +163,13 @@ impl History {
                     at.parked_at = order;
                 }
             }
-            Seen::TargetWrote { site, version, after, .. } => {
-                let content = Content::of(after);
+            Seen::TargetWrote { site, version, content, .. } => {
                 let known = &mut self.versions[version.index()];
                 let at = &mut known.sites[site.index()];
-                if at.target != Some(content) {
+                if at.target != Some(*content) {
                     at.changes += 1;
                 }
-                at.target = Some(content);
+                at.target = Some(*content);
             }
             Seen::TargetAsked { site, version, .. } => {
                 self.versions[version.index()].sites[site.index()].requests += 1;

@@ -125,9 +125,9 @@ impl Checkers {
     fn check(&mut self, seen: &Seen<'_>, marks: &mut Marks) -> Result<(), Violation> {
         let history = &self.history;
         match seen {
-            Seen::SourceWrote { version, before, after } => {
+            Seen::SourceWrote { version, before, after, content } => {
                 self.mark_source_write(before, after, marks);
-                status::source_wrote(history, *version, before, after)
+                status::source_wrote(history, *version, before, (after, *content))
             }
             Seen::Journaled { seq, version, qualifies } => {
                 self.population.journaled(*seq, history.version(*version).key, *version, *qualifies);
@@ -165,12 +165,12 @@ impl Checkers {
                 self.fifo.died(*by);
                 Ok(())
             }
-            Seen::TargetWrote { site, version, after, blobs } => {
-                self.mark_target_write(*site, *version, after, marks);
+            Seen::TargetWrote { site, version, after, content, blobs } => {
+                self.mark_target_write(*site, *version, (after, *content), marks);
                 if self.history.at(*version, *site).target.is_none() {
                     self.fifo.applied(history, *site, *version)?;
                 }
-                self.data.wrote(history, *site, *version, after, blobs)
+                self.data.wrote(history, *site, *version, (after, *content), blobs)
             }
             Seen::TargetDeleted { site, blob, version } => self.data.deleted(history, *site, *version, *blob),
             Seen::Load { by, in_flight, held } => bound::load(*by, *in_flight, *held),
@@ -249,13 +249,19 @@ impl Checkers {
         }
     }
 
-    fn mark_target_write(&self, site: SiteId, version: VerId, after: &ObjectMd, marks: &mut Marks) {
+    fn mark_target_write(
+        &self,
+        site: SiteId,
+        version: VerId,
+        (after, content): (&ObjectMd, Content),
+        marks: &mut Marks,
+    ) {
         let at = self.history.at(version, site);
         match at.target {
             None if after.is_delete_marker() => marks.hit(Mark::MarkerCopied),
             None if after.locations().is_empty() => marks.hit(Mark::EmptyCopied),
             None if after.locations().len() > 1 => marks.hit(Mark::MultipartCopied),
-            Some(shown) if shown != Content::of(after) => marks.hit(Mark::TagsCopied),
+            Some(shown) if shown != content => marks.hit(Mark::TagsCopied),
             None | Some(_) => {}
         }
     }

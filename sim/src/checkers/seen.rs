@@ -71,6 +71,8 @@ pub enum Seen<'a> {
         before: &'a ObjectMd,
         /// What is stored now.
         after: &'a ObjectMd,
+        /// The content of what is stored now.
+        content: Content,
     },
     /// A record was added to the journal.
     Journaled {
@@ -159,6 +161,8 @@ pub enum Seen<'a> {
         version: VerId,
         /// What is stored now.
         after: &'a ObjectMd,
+        /// Its content.
+        content: Content,
         /// The parts of the site.
         blobs: &'a [Blob],
     },

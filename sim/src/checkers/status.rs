@@ -26,12 +26,11 @@ pub(super) fn source_wrote(
     history: &History,
     version: VerId,
     before: &ObjectMd,
-    after: &ObjectMd,
+    (after, content): (&ObjectMd, Content),
 ) -> Result<(), Violation> {
     let known = history.version(version);
-    if Content::of(before) != Content::of(after)
-        || before.replication().content() != after.replication().content()
-    {
+    let newest = known.revisions[known.newest() as usize].content;
+    if content != newest || before.replication().content() != after.replication().content() {
         let message = format!("a status write changed what a client wrote of version {}", version.0);
         return Err(Violation::new("STATUS-3", message));
     }
@@ -66,8 +65,8 @@ pub(super) fn source_wrote(
         if new == Some(&SiteStatus::Completed) {
             // Content that was written more than once cannot be told apart by any revision: what a late outcome spoke for may
             // be an earlier writing of it. The end of the run (DATA-1) proves that the target shows the last one.
-            let again = known.revision_of(Content::of(after)).is_some_and(|(first, last)| first != last);
-            if at.target != Some(Content::of(after)) && !again {
+            let again = known.revision_of(content).is_some_and(|(first, last)| first != last);
+            if at.target != Some(content) && !again {
                 let message =
                     format!("version {} is COMPLETED at {site}, which shows another state", version.0);
                 return Err(Violation::new("STATUS-2", message));

@@ -83,6 +83,7 @@ faults! {
     ProduceLost = "K4", Single, 20_000, "a message is lost on the way and reported as unknown";
     LeaderMove = "K5", Tick, 10_000, "a partition takes no messages for a while and refuses with a retryable error";
     FetchStall = "K7", Single, 20_000, "reading a partition stalls for seconds";
+    FetchLate = "K8", Single, 30_000, "messages already read reach the machine seconds later, whatever happened meanwhile";
     RebalanceStorm = "K9", Tick, 25_000, "a group rebalances without need";
     SessionLost = "K10", Tick, 10_000, "a member loses its session without notice and joins again";
     NoticeLate = "K11", Single, 100_000, "the notice of a revocation comes after the partitions were given to another member";

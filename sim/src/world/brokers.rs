@@ -50,7 +50,9 @@ impl<R: Rules> World<R> {
             if process.producer != 0 {
                 self.marks.hit(Mark::PopulatorRewound);
             }
-            self.process(from).producer = producer;
+            let process = self.process(from);
+            process.producer = producer;
+            process.publishes.clear();
         }
         let Some(record) = self.source.at(seq) else {
             panic!("POP-2: {from:?} publishes record {seq:?}, which is not in the journal")
@@ -107,7 +109,11 @@ impl<R: Rules> World<R> {
     pub(super) fn publish(&mut self, from: ProcId, id: EffectId, body: AppendBody, origin: Option<Seq>) {
         let now = self.now();
         let process = self.process(from);
-        process.in_flight += 1;
+        if origin.is_some() {
+            process.publishes.insert(id);
+        } else {
+            process.in_flight += 1;
+        }
         let (life, producer) = (process.life, process.producer);
         if origin.is_some() && self.broken_pipes.contains(&(from, life, producer)) {
             let ev = self.published(from, id, Ending::Unknown);
@@ -225,6 +231,11 @@ impl<R: Rules> World<R> {
         let replica = object_entry(&message)
             .is_some_and(|entry| *entry.md().replication().status() == OverallStatus::Replica);
         self.mark_append(&facts);
+        if let FactKind::Work { version, .. } = &facts.kind
+            && self.source.md(*version).is_some_and(|md| *md.replication().status() == OverallStatus::Replica)
+        {
+            self.marks.hit(Mark::ReplicaQueuedByMistake);
+        }
         self.see(&Seen::Queued { topic, partition, facts: &facts, origin, replica });
         self.queue.append(topic, partition, Record { message, facts });
         match topic {
@@ -264,6 +275,9 @@ impl<R: Rules> World<R> {
             .position(|site| *site == record.site)
             .expect("records name configured sites");
         let site = SiteId(u8::try_from(site).expect("few sites"));
+        if record.reason == "RevisionUnstable" {
+            self.marks.hit(Mark::StatusRequeueHeld);
+        }
         if let Some(version) = known_version_of(&record.object) {
             self.see(&Seen::ExceptionPut { version, site, record });
         }
@@ -460,9 +474,14 @@ impl<R: Rules> World<R> {
             return;
         }
         assignment.fetches[index][usize::from(tp.topic)].scheduled = false;
+        if self.strikes(Fault::FetchLate) {
+            let delay = self.dice.below(12 * SECOND);
+            self.hand_over_late(to, life, generation, index, tp, delay);
+            return;
+        }
         let burst = self.dice.between(1, 8);
         for _ in 0..burst {
-            if !self.hand_over(to, life, generation, index, tp, topic) {
+            if !self.hand_over(to, life, generation, index, tp) {
                 return;
             }
         }
@@ -490,37 +509,63 @@ impl<R: Rules> World<R> {
         generation: u32,
         index: usize,
         tp: TopicPartition,
-        topic: Topic,
     ) -> bool {
+        let Some(ev) = self.take_message(to, life, generation, index, tp) else { return false };
+        self.step(to, ev);
+        true
+    }
+
+    /// Hands one message over after `delay`, even if the assignment it was read under is over by then.
+    fn hand_over_late(
+        &mut self,
+        to: ProcId,
+        life: u32,
+        generation: u32,
+        index: usize,
+        tp: TopicPartition,
+        delay: u64,
+    ) {
+        let at = self.now() + delay;
+        let Some(ev) = self.take_message(to, life, generation, index, tp) else { return };
+        self.schedule.push(at, Item::Deliver { to, life, ev });
+        if let Some(assignment) = &mut self.process(to).assignment {
+            assignment.fetches[index][usize::from(tp.topic)].scheduled = true;
+        }
+        self.schedule.push(at + 1, Item::Fetch { to, life, generation, tp });
+    }
+
+    /// The next message of a partition for its consumer.
+    fn take_message(
+        &mut self,
+        to: ProcId,
+        life: u32,
+        generation: u32,
+        index: usize,
+        tp: TopicPartition,
+    ) -> Option<Ev> {
         let process = &mut self.processes[to.index()];
         if !process.up || process.life != life || process.machine.is_none() {
-            return false;
+            return None;
         }
-        let Some(assignment) = process.assignment.as_mut().filter(|owned| owned.generation == generation)
-        else {
-            return false;
-        };
+        let role = process.role;
+        let assignment = process.assignment.as_mut().filter(|owned| owned.generation == generation)?;
         if assignment.over || assignment.revoked || !assignment.open[index] {
-            return false;
+            return None;
         }
         let fetch = &mut assignment.fetches[index][usize::from(tp.topic)];
         let offset = fetch.next;
-        let log = self.queue.log(topic, tp.partition.0 as usize);
-        let Some(record) = log.records.get(usize::try_from(offset.0).expect("an index")) else {
-            return false;
-        };
+        let log = self.queue.log(topic_of(role.group()?, tp.topic), tp.partition.0 as usize);
+        let record = log.records.get(usize::try_from(offset.0).expect("an index"))?;
         let message = record.message.clone();
         fetch.next = offset.next();
         let epoch = Epoch(u64::from(generation));
-        let ev = match process.role {
-            Role::Status => Ev::Status(status::Event::Message { epoch, from: tp, offset, message }),
+        match role {
+            Role::Status => Some(Ev::Status(status::Event::Message { epoch, from: tp, offset, message })),
             Role::Processor(_) => {
-                Ev::Processor(processor::Event::Message { epoch, from: tp, offset, message })
+                Some(Ev::Processor(processor::Event::Message { epoch, from: tp, offset, message }))
             }
-            Role::Populator => return false,
-        };
-        self.step(to, ev);
-        true
+            Role::Populator => None,
+        }
     }
 
     /// A machine opens or closes the flow of a partition.

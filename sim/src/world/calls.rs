@@ -8,10 +8,11 @@ use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 use backbeat_core::{processor, status};
 
+use super::content::Content;
 use super::ids::{ProcId, SiteId, VerId};
 use super::process::{Ev, Role};
 use super::site::{BucketState, holds};
-use super::source::{Change, version_of};
+use super::source::version_of;
 use super::{Arrival, Item, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
@@ -91,6 +92,20 @@ impl<R: Rules> World<R> {
                 at = at.max(deadline) + self.dice.below(5 * SECOND);
             }
         }
+        // A status write arrives before its sender's patience ends, or never; the connection ends with it. It is not doubled
+        // (see the contract in `source`).
+        if matches!(request, SiteRequest::WriteMetadata { side: Side::Source, .. }) {
+            if at > deadline {
+                self.marks.hit(Mark::UnknownLost);
+                self.tell_unknown(from, life, id, &request, deadline);
+                return;
+            }
+            self.schedule.push(
+                at,
+                Item::Arrive(Box::new(Arrival { from, life, id, request, deadline, silent: false })),
+            );
+            return;
+        }
         if self.strikes(Fault::RequestDoubled) {
             let again = at + self.dice.below(SECOND);
             self.echo(from, life, id, &request, again);
@@ -136,6 +151,9 @@ impl<R: Rules> World<R> {
             Role::Status | Role::Populator => None,
         };
         self.mark_late_arrival(from, life, silent, &request);
+        if silent && self.refused_calls.contains(&(from, life, id)) {
+            return;
+        }
         let Some(reply) = self.serve(from, site, &request) else {
             // Nobody answers.
             if !silent {
@@ -145,6 +163,9 @@ impl<R: Rules> World<R> {
         };
         if silent {
             return;
+        }
+        if let SiteReply::Written(Ending::Refused(_)) = &reply {
+            self.refused_calls.insert((from, life, id));
         }
         let lost = self.is_unheard(from)
             || (side_of(&request) == Side::Target && self.strikes(Fault::TargetReplyLost));
@@ -223,7 +244,7 @@ impl<R: Rules> World<R> {
             SiteRequest::WriteMetadata { object, md, condition, .. } => {
                 let version = version_of(object);
                 if self.strikes(Fault::StatusRace) {
-                    let change = Change::Tags(u8::try_from(self.clients.below(250)).expect("small"));
+                    let change = self.some_tags();
                     self.client_change(version, change);
                 }
                 let before = self.source.md(version).cloned();
@@ -234,7 +255,8 @@ impl<R: Rules> World<R> {
                 let Some(before) = before else {
                     return refused(request, &Refusal::new(RefusalKind::NotFound, "ObjNotFound"));
                 };
-                self.see(&Seen::SourceWrote { version, before: &before, after: md });
+                let content = Content::of(md);
+                self.see(&Seen::SourceWrote { version, before: &before, after: md, content });
                 self.source.write(version, md);
                 self.show_journal();
                 SiteReply::Written(Ending::Applied(()))
@@ -325,7 +347,8 @@ impl<R: Rules> World<R> {
                     self.marks.hit(Mark::MetadataOnly);
                 }
                 let blobs = &self.targets[site.index()].blobs;
-                let seen = Seen::TargetWrote { site, version, after: &after, blobs };
+                let content = Content::of(&after);
+                let seen = Seen::TargetWrote { site, version, after: &after, content, blobs };
                 self.checkers.observe(&seen, &mut self.marks);
                 Ending::Applied(())
             }

@@ -214,7 +214,10 @@ impl<R: Rules> World<R> {
             }
             let (to, life) = (process.id, process.life);
             let ev = Ev::Processor(processor::Event::Control(control));
-            self.answer(to, life, ev);
+            // An operator's words keep their order.
+            let at = (self.now() + self.latency()).max(self.processes[index].control_at + 1);
+            self.processes[index].control_at = at;
+            self.schedule.push(at, Item::Deliver { to, life, ev });
         }
         if control == Control::Pause && !self.checkers.is_done(&[]) {
             self.marks.hit(Mark::OperatorPaused);

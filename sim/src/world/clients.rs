@@ -71,13 +71,26 @@ impl<R: Rules> World<R> {
 
     /// A client changes a version in one of the ways clients do.
     pub(super) fn client_changes(&mut self, version: VerId) {
-        let value = u8::try_from(self.clients.below(3)).expect("small");
         let change = match self.clients.below(4) {
-            0 => Change::NoTags,
-            1 => Change::Acl(value),
-            _ => Change::Tags(value),
+            0 if self.repeats || !self.source.versions[version.index()].untagged => Change::NoTags,
+            1 => Change::Acl(self.some_value()),
+            _ => self.some_tags(),
         };
         self.client_change(version, change);
+    }
+
+    /// Tags as clients set them.
+    pub(super) fn some_tags(&mut self) -> Change {
+        Change::Tags(self.some_value())
+    }
+
+    /// A value from a small set in runs whose clients write the same content again, a new one in others.
+    fn some_value(&mut self) -> u32 {
+        if self.repeats {
+            return u32::try_from(self.clients.below(3)).expect("small");
+        }
+        self.values += 1;
+        self.values
     }
 
     pub(super) fn client_change(&mut self, version: VerId, change: Change) {

@@ -2,7 +2,7 @@
 //! of revisions.
 
 use backbeat_core::model::ObjectMd;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What readers of a version see: bytes (by digest and layout), tags, user metadata, headers, marker. Equal numbers mean
 /// equal content.
@@ -10,16 +10,15 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct Content(pub u64);
 
 /// Members that a reader sees and clients of the simulated source change.
-const MEMBERS: [&str; 6] =
-    ["tags", "acl", "content-type", "last-modified", "x-amz-meta-color", "x-amz-storage-class"];
+const MEMBERS: [&str; 4] = ["tags", "acl", "last-modified", "x-amz-meta-color"];
 
 impl Content {
     /// The content that `md` describes.
     pub fn of(md: &ObjectMd) -> Self {
-        let mut hash = Xxh3::new();
-        let mut add = |text: &str| {
-            hash.update(text.as_bytes());
-            hash.update(&[0xff]);
+        let mut text = Vec::with_capacity(512);
+        let mut add = |part: &str| {
+            text.extend_from_slice(part.as_bytes());
+            text.push(0xff);
         };
         add(md.content_md5());
         for name in MEMBERS {
@@ -28,8 +27,8 @@ impl Content {
         for location in md.locations() {
             add(location.etag.as_deref().unwrap_or(""));
         }
-        hash.update(&md.content_length().to_le_bytes());
-        hash.update(&[u8::from(md.is_delete_marker())]);
-        Self(hash.digest())
+        text.extend_from_slice(&md.content_length().to_le_bytes());
+        text.push(u8::from(md.is_delete_marker()));
+        Self(xxh3_64(&text))
     }
 }

@@ -2,6 +2,7 @@
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{EffectId, JournalEpoch, Seq};
+use backbeat_core::model::OverallStatus;
 use backbeat_core::populator::{Batch, Event, Populator, StopReason};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
@@ -77,6 +78,9 @@ impl<R: Rules> World<R> {
         let mut seq = at;
         while seq < last {
             let record = self.source.at(seq).expect("records below the end exist");
+            if record.md.as_ref().is_some_and(|md| *md.replication().status() == OverallStatus::Replica) {
+                self.marks.hit(Mark::ReplicaIgnored);
+            }
             records.push((seq, record.record.clone()));
             seq = seq.next();
         }

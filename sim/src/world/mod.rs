@@ -241,12 +241,19 @@ pub struct World<R: Rules> {
     keys_encoded: Vec<String>,
     /// Producers of populators that failed: they deliver nothing more.
     broken_pipes: BTreeSet<(ProcId, u32, u64)>,
+    /// Writes that a site refused: copies of them that are still on their way are refused, too.
+    refused_calls: BTreeSet<(ProcId, u32, EffectId)>,
     waiters: Vec<Waiter>,
     /// Who owned the journal last.
     last_owner: Option<ProcId>,
     /// Journal records already shown to checkers.
     journal_shown: usize,
     operations_left: u32,
+    /// Whether clients write the same content again. No tag of a state tells such states apart, so a write that is under way
+    /// for long must not exist in these runs.
+    repeats: bool,
+    /// Values that clients made up.
+    values: u32,
     /// Number of versions when the faults stopped.
     fresh_from: u32,
     dead_sites: Vec<SiteId>,

@@ -1,6 +1,6 @@
 //! Processes of the engine: what they run, whether they run, and what their clocks say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use backbeat_core::id::{EffectId, Offset, Partition};
 use backbeat_core::populator::{self, Populator};
@@ -165,10 +165,14 @@ pub struct Process<R> {
     pub assignment: Option<Assignment>,
     /// The populator's producer.
     pub producer: u64,
+    /// Publishes of that producer that are under way: an older producer's are given up with it.
+    pub publishes: BTreeSet<EffectId>,
     /// Requests under way that change a target, and the versions they change.
     pub target_calls: BTreeMap<EffectId, VerId>,
     /// When the last publish on each topic partition is appended: publishes of one process keep their order.
     pub last_append: [u64; 64],
+    /// When the operator's last word reaches it.
+    pub control_at: u64,
     /// Whether an operator paused it (processors).
     pub operator_paused: bool,
 }
@@ -197,8 +201,10 @@ impl<R> Process<R> {
             calls_in_flight: 0,
             assignment: None,
             producer: 0,
+            publishes: BTreeSet::new(),
             target_calls: BTreeMap::new(),
             last_append: [0; 64],
+            control_at: 0,
             operator_paused: false,
         }
     }

@@ -40,6 +40,12 @@ fn partition_of(key: &str, partitions: u32) -> usize {
     usize::try_from(xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % u64::from(partitions)).expect("small")
 }
 
+/// Whether clients write the same content again in this run.
+fn repeats(shape: &Shape, plan: &FaultPlan) -> bool {
+    let late = [Fault::LateDuplicate, Fault::DelaySpike, Fault::RequestDoubled, Fault::Clogged];
+    shape.repeats && !late.into_iter().any(|fault| plan.has(fault))
+}
+
 fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
     let configured: Vec<(TopicName, u32)> = if shape.replays {
         vec![(TopicName::from("replay-0"), 2), (TopicName::from("replay-1"), 1)]
@@ -157,15 +163,18 @@ impl<R: Rules> World<R> {
             groups,
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
-            source: SourceSite::new(shape.keys.clone(), shape.sites.clone()),
+            source: SourceSite::new(shape.keys.clone(), &shape.sites),
             targets: shape.sites.iter().map(|_| TargetSite::new()).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,
             broken_pipes: BTreeSet::new(),
+            refused_calls: BTreeSet::new(),
             waiters: Vec::new(),
             last_owner: None,
             journal_shown: 0,
             operations_left: shape.operations,
+            repeats: repeats(&shape, &plan),
+            values: 0,
             fresh_from: u32::MAX,
             dead_sites: Vec::new(),
             phase: Phase::Safety,

@@ -3,6 +3,8 @@
 //! Contract relied on:
 //! - Metadata is written and read atomically per version; a read sees the last write that was applied.
 //! - A conditional write (`Absent`, `Tag`) compares and writes atomically; another state refuses it (`Conflict`).
+//! - A request may arrive twice, and late. A write that was refused is not carried out later: copies of it that are still on
+//!   their way are refused, too.
 //! - Version ids given by the writer are kept. What readers of the latest version see is the newest version.
 //! - A part is stored under a key of its own before its metadata names it. Replacing a version's metadata deletes the parts
 //!   that the old metadata named and the new one does not.

@@ -7,6 +7,9 @@
 //!   replication again: every site PENDING, overall PENDING, `content` without DATA.
 //! - Deleting a version removes its keys; the journal holds delete records, and nothing is replicated.
 //! - The engine's own metadata writes appear in the journal like any other; they are conditional on the state read.
+//! - A status write arrives before its sender gives up, or never: the connection ends with the sender's patience. Nobody
+//!   doubles it. (A site's status may go FAILED, PENDING, FAILED when an operator retries; a write that was under way during all
+//!   of that would meet the state it names once more.)
 //! - Journal records have consecutive numbers. The journal may be read from any number not yet forgotten; records older
 //!   than the saved position may be forgotten.
 
@@ -26,7 +29,7 @@ pub const SOURCE_BUCKET: &str = "src";
 /// The bucket at every target.
 pub const TARGET_BUCKET: &str = "dst";
 /// The roles in every replication configuration.
-pub const ROLE: &str = "arn:aws:iam::123456789012:role/source,arn:aws:iam::123456789012:role/target";
+pub const ROLE: &str = "arn:aws:iam::1:role/source,arn:aws:iam::2:role/target";
 
 /// One version at the source.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct SourceVersion {
     pub object: ObjectRef,
     /// Its metadata; `None` once deleted.
     pub md: Option<ObjectMd>,
+    /// Whether its tags were removed once.
+    pub untagged: bool,
     /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed.
     pub before: Option<ObjectMd>,
 }
@@ -72,22 +77,20 @@ pub enum Put {
 /// How a client changes a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Tags are set to one of a few values.
-    Tags(u8),
+    /// Tags are set.
+    Tags(u32),
     /// Tags are removed.
     NoTags,
     /// The access control list changes.
-    Acl(u8),
+    Acl(u32),
     /// Another site's engine overwrites it: from now on it is a replica.
     Replica,
 }
 
 /// The members of a version's metadata that must be equal at a replica.
-pub const MEMBERS: [&str; 11] = [
+pub const MEMBERS: [&str; 9] = [
     "content-length",
-    "content-type",
     "content-md5",
-    "x-amz-storage-class",
     "acl",
     "key",
     "isDeleteMarker",
@@ -101,7 +104,6 @@ pub const MEMBERS: [&str; 11] = [
 #[derive(Debug)]
 pub struct SourceSite {
     bucket: Bucket,
-    sites: Vec<Site>,
     keys: Vec<ObjectKey>,
     latest: Vec<Option<VerId>>,
     /// Every version ever created, by id.
@@ -116,7 +118,8 @@ pub struct SourceSite {
     pub rule_disabled_until: u64,
     /// The journal answers nothing before this time.
     pub journal_stalled_until: u64,
-    template: ObjectMd,
+    asked_with_data: ReplicationInfo,
+    asked_without_data: ReplicationInfo,
     /// The commit time that every record carries: nothing depends on it.
     stamp: Arc<str>,
 }
@@ -147,15 +150,26 @@ pub fn version_of(object: &ObjectRef) -> VerId {
 
 impl SourceSite {
     /// An empty site whose bucket replicates to `sites`.
-    pub fn new(keys: Vec<ObjectKey>, sites: Vec<Site>) -> Self {
-        let template = ObjectMd::parse(
-            r#"{"owner-display-name":"Bart","owner-id":"79a59df900b949e5","content-length":0,"content-type":"text/plain","content-md5":"","x-amz-storage-class":"STANDARD","acl":{"Canned":"private","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]},"key":"","location":null,"isDeleteMarker":false,"tags":{},"replicationInfo":{},"dataStoreName":"us-east-1","originOp":"s3:ObjectCreated:Put","last-modified":"2026-11-20T16:26:15.035Z","md-model-version":6,"x-amz-meta-color":"blue","versionId":""}"#,
-        )
-        .expect("the template is valid");
+    pub fn new(keys: Vec<ObjectKey>, sites: &[Site]) -> Self {
         let latest = vec![None; keys.len()];
+        let backends = || sites.iter().map(|site| Backend::new(site.clone(), SiteStatus::Pending)).collect();
+        let names: Vec<&str> = sites.iter().map(Site::as_str).collect();
+        let destination = format!("arn:aws:s3:::{TARGET_BUCKET}");
+        let asked = |content| {
+            ReplicationInfo::new(
+                OverallStatus::Pending,
+                backends(),
+                content,
+                &destination,
+                &names.join(","),
+                ROLE,
+                "",
+            )
+        };
+        let asked_with_data = asked(vec![ContentFlag::Data, ContentFlag::Metadata]);
+        let asked_without_data = asked(vec![ContentFlag::Metadata]);
         Self {
             bucket: Bucket::from(SOURCE_BUCKET),
-            sites,
             keys,
             latest,
             versions: Vec::new(),
@@ -164,7 +178,8 @@ impl SourceSite {
             denied_until: 0,
             rule_disabled_until: 0,
             journal_stalled_until: 0,
-            template,
+            asked_with_data,
+            asked_without_data,
             stamp: "2026-11-20T16:26:15.045Z".into(),
         }
     }
@@ -184,24 +199,7 @@ impl SourceSite {
 
     /// The replication state that a client's operation gives a version.
     fn asked(&self, with_data: bool) -> ReplicationInfo {
-        let backends =
-            self.sites.iter().map(|site| Backend::new(site.clone(), SiteStatus::Pending)).collect();
-        let names: Vec<&str> = self.sites.iter().map(Site::as_str).collect();
-        let content = if with_data {
-            vec![ContentFlag::Data, ContentFlag::Metadata]
-        } else {
-            vec![ContentFlag::Metadata]
-        };
-        let destination = format!("arn:aws:s3:::{TARGET_BUCKET}");
-        ReplicationInfo::new(
-            OverallStatus::Pending,
-            backends,
-            content,
-            &destination,
-            &names.join(","),
-            ROLE,
-            "",
-        )
+        if with_data { self.asked_with_data.clone() } else { self.asked_without_data.clone() }
     }
 
     /// Creates a version. Returns it.
@@ -248,21 +246,22 @@ impl SourceSite {
             self.asked(has_data)
         };
         let stamp = u64::try_from(WALL_START).expect("positive") + now / 1_000;
-        let set = |md: ObjectMd, name: &str, value: RawJson| {
-            md.with_member(name, &value).expect("an untyped member")
-        };
-        let raw = |text: String| RawJson::parse(&text).expect("valid JSON");
-        let mut md = self.template.with_location(locations).with_replication(replication);
-        md = set(md, "key", RawJson::string(object_key.as_str()));
-        md = set(md, "versionId", RawJson::string(id.as_str()));
-        md = set(md, "content-md5", RawJson::string(&md5));
-        md = set(md, "content-length", raw(length.to_string()));
-        md = set(md, "last-modified", RawJson::string(&format!("t{stamp}")));
-        if put == Put::Marker {
-            md = set(md, "isDeleteMarker", raw("true".to_owned()));
-            md = md.with_origin_op("s3:ObjectRemoved:DeleteMarkerCreated");
-        }
-        self.versions.push(SourceVersion { key, object, md: Some(md.clone()), before: None });
+        let marker = put == Put::Marker;
+        let operation = if marker { "s3:ObjectRemoved:DeleteMarkerCreated" } else { "s3:ObjectCreated:Put" };
+        let text = format!(
+            r#"{{"owner-id":"79a59df900b949e5","content-length":{length},"content-md5":"{md5}","acl":{{"Canned":"private"}},"key":{key},"location":null,"isDeleteMarker":{marker},"tags":{{"team":"first"}},"replicationInfo":{{}},"dataStoreName":"us-east-1","originOp":"{operation}","last-modified":"t{stamp}","x-amz-meta-color":"blue","versionId":{id}}}"#,
+            key = RawJson::string(object_key.as_str()).as_str(),
+            id = RawJson::string(id.as_str()).as_str(),
+        );
+        let md = ObjectMd::parse(&text).expect("what clients write is valid");
+        let md = md.with_location(locations).with_replication(replication);
+        self.versions.push(SourceVersion {
+            key,
+            object,
+            md: Some(md.clone()),
+            untagged: false,
+            before: None,
+        });
         self.latest[key.index()] = Some(version);
         self.record(version, &md);
         version
@@ -296,7 +295,9 @@ impl SourceSite {
             md = md.with_replication(self.asked(false));
         }
         self.write(version, &md);
-        self.versions[version.index()].before = None;
+        let stored = &mut self.versions[version.index()];
+        stored.before = None;
+        stored.untagged |= change == Change::NoTags;
         true
     }
 

@@ -123,6 +123,10 @@ impl<R: Rules> World<R> {
             return;
         }
         self.account(id, &ev);
+        let is_message = matches!(
+            ev,
+            Ev::Processor(processor::Event::Message { .. }) | Ev::Status(status::Event::Message { .. })
+        );
         let process = &mut self.processes[id.index()];
         let shown = process.clock.show(now);
         self.steps += 1;
@@ -180,8 +184,10 @@ impl<R: Rules> World<R> {
             return;
         }
         self.arm(id);
-        let held = self.held(id);
-        let in_flight = self.processes[id.index()].in_flight;
+        let held = if is_message { self.held(id) } else { 0 };
+        let process = &self.processes[id.index()];
+        let publishes = u32::try_from(process.publishes.len()).expect("few publishes");
+        let in_flight = process.in_flight + publishes;
         self.see(&Seen::Load { by: id, in_flight, held });
     }
 
@@ -191,9 +197,13 @@ impl<R: Rules> World<R> {
             Ev::Processor(processor::Event::Replied { id, .. })
             | Ev::Status(status::Event::Replied { id, .. }) => Some(*id),
             Ev::Populator(event) => match event {
+                populator::Event::Published { id: publish, .. } => {
+                    let publish = *publish;
+                    self.process(id).publishes.remove(&publish);
+                    return;
+                }
                 populator::Event::PositionLoaded { .. }
                 | populator::Event::JournalRead { .. }
-                | populator::Event::Published { .. }
                 | populator::Event::PositionSaved { .. } => None,
                 populator::Event::Started | populator::Event::OwnershipLost | populator::Event::Timer => {
                     return;
@@ -435,6 +445,7 @@ impl<R: Rules> Process<R> {
         self.calls_in_flight = 0;
         self.assignment = None;
         self.producer = 0;
+        self.publishes.clear();
         self.target_calls.clear();
     }
 }
