@@ -124,8 +124,17 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
         }
         _ => return Decision::Ignore(IgnoreReason::NotAnObject),
     };
+    // Most records of a journal are master keys of versions or the engine's own status writes: what their text cannot hold
+    // decides without reading it.
+    let is_version_master = is_master(key) && deciding.has_version_id && !deciding.is_null;
+    if is_version_master && !deciding.replication.contains("true") {
+        return Decision::Ignore(IgnoreReason::MasterOfVersion);
+    }
+    if !is_version_master && !deciding.replication.contains("PENDING") {
+        return Decision::Ignore(IgnoreReason::NotPending);
+    }
     let replication = Replication::scan(deciding.replication);
-    if is_master(key) && !replication.is_nfs && deciding.has_version_id && !deciding.is_null {
+    if is_version_master && !replication.is_nfs {
         return Decision::Ignore(IgnoreReason::MasterOfVersion);
     }
     if replication.status != "\"PENDING\"" {
