@@ -163,7 +163,7 @@ impl<R: Rules> World<R> {
             groups,
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
-            source: SourceSite::new(shape.keys.clone(), &shape.sites),
+            source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire),
             targets: shape.sites.iter().map(|_| TargetSite::new()).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,

@@ -118,6 +118,8 @@ pub struct SourceSite {
     pub rule_disabled_until: u64,
     /// The journal answers nothing before this time.
     pub journal_stalled_until: u64,
+    /// Whether journal records hold whole documents.
+    wire: bool,
     asked_with_data: ReplicationInfo,
     asked_without_data: ReplicationInfo,
     /// The commit time that every record carries: nothing depends on it.
@@ -150,7 +152,7 @@ pub fn version_of(object: &ObjectRef) -> VerId {
 
 impl SourceSite {
     /// An empty site whose bucket replicates to `sites`.
-    pub fn new(keys: Vec<ObjectKey>, sites: &[Site]) -> Self {
+    pub fn new(keys: Vec<ObjectKey>, sites: &[Site], wire: bool) -> Self {
         let latest = vec![None; keys.len()];
         let backends = || sites.iter().map(|site| Backend::new(site.clone(), SiteStatus::Pending)).collect();
         let names: Vec<&str> = sites.iter().map(Site::as_str).collect();
@@ -178,6 +180,7 @@ impl SourceSite {
             denied_until: 0,
             rule_disabled_until: 0,
             journal_stalled_until: 0,
+            wire,
             asked_with_data,
             asked_without_data,
             stamp: "2026-11-20T16:26:15.045Z".into(),
@@ -323,7 +326,7 @@ impl SourceSite {
             self.latest[key.index()] = self.existing(key).last();
             if let Some(next) = self.latest[key.index()] {
                 let md = self.md(next).cloned().expect("existing versions have metadata");
-                self.append(next, LogEntry::put(object_key.as_str(), md.to_json()), Some(md), false);
+                self.append(next, LogEntry::put(object_key.as_str(), self.journaled(&md)), Some(md), false);
             } else {
                 self.append(version, LogEntry::del(object_key.as_str()), None, false);
             }
@@ -334,7 +337,7 @@ impl SourceSite {
     fn record(&mut self, version: VerId, md: &ObjectMd) {
         let key = self.versions[version.index()].key;
         let object_key = self.keys[key.index()].clone();
-        let text: Arc<str> = md.to_json().into();
+        let text = self.journaled(md);
         let qualifies = *md.replication().status() == OverallStatus::Pending;
         if self.latest[key.index()] == Some(version) {
             self.append(version, LogEntry::put(object_key.as_str(), text.clone()), Some(md.clone()), false);
@@ -342,6 +345,29 @@ impl SourceSite {
         let id = version_id(version);
         let full_key = version_key(&object_key, id.as_str());
         self.append(version, LogEntry::put(full_key, text), Some(md.clone()), qualifies);
+    }
+
+    /// The value of a journal record: the whole document in runs that go over the wire, else the members that the populator
+    /// decides by (the document itself travels beside it).
+    fn journaled(&self, md: &ObjectMd) -> Arc<str> {
+        if self.wire {
+            return md.to_json().into();
+        }
+        let mut text = String::with_capacity(256);
+        text.push_str("{\"versionId\":\"");
+        text.push_str(md.version_id().map_or("", |id| id.as_str()));
+        text.push_str("\",\"replicationInfo\":{\"status\":\"");
+        text.push_str(md.replication().status().as_str());
+        text.push_str("\",\"backends\":[");
+        for (index, backend) in md.replication().backends().iter().enumerate() {
+            text.push_str(if index == 0 { "{\"site\":\"" } else { ",{\"site\":\"" });
+            text.push_str(backend.site.as_str());
+            text.push_str("\",\"status\":\"");
+            text.push_str(backend.status.as_str());
+            text.push_str("\"}");
+        }
+        text.push_str("],\"content\":[\"DATA\"]},\"content-length\":1}");
+        text.into()
     }
 
     fn append(&mut self, version: VerId, entry: LogEntry, md: Option<ObjectMd>, qualifies: bool) {
