@@ -36,7 +36,12 @@ pub fn is_master(metadata_key: &str) -> bool {
 
 /// The metadata key of one version.
 pub fn version_key(key: &ObjectKey, version: &str) -> String {
-    format!("{key}{VERSION_SEPARATOR}{version}")
+    let key = key.as_str();
+    let mut out = String::with_capacity(key.len() + 1 + version.len());
+    out.push_str(key);
+    out.push(VERSION_SEPARATOR);
+    out.push_str(version);
+    out
 }
 
 /// Percent-encodes as JavaScript's `encodeURIComponent`: it decides the partition of a message, so it must not change

@@ -342,7 +342,7 @@ impl SourceSite {
         if self.latest[key.index()] == Some(version) {
             self.append(version, LogEntry::put(object_key.as_str(), text.clone()), Some(md.clone()), false);
         }
-        let id = version_id(version);
+        let id = md.version_id().expect("every version of the simulated bucket has an id");
         let full_key = version_key(&object_key, id.as_str());
         self.append(version, LogEntry::put(full_key, text), Some(md.clone()), qualifies);
     }
