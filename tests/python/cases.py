@@ -96,8 +96,8 @@ def awkward_keys(source, targets):
     bucket, copy = prepare(source, targets, "awkward")
     keys = [
         "a b", "a+b", "a%20b", "a%2Fb", "//", "/leading", "trailing/", "a//b", "./a", "../a", "a/../b", "...", "?a=b&c", "#",
-        "\"'`", "<a>&amp;", "\\", "é", "e\u0301", "日本語", "🦀", "a\u200bb", " a ", "~!@$^*()_-=[]{};:,.|", "x" * 990,
-        "é" * 495,
+        "\"'`", "<a>&amp;", "\\", "é", "e\u0301", "日本語", "🦀", "a\u200bb", " a ", "~!@$^*()_-=[]{};:,.|", "x" * 1024,
+        "é" * 512,
     ]
     for key in keys:
         source.s3.put_object(Bucket=bucket, Key=key, Body=key.encode(), Tagging="a=b")

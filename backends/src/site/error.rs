@@ -37,6 +37,7 @@ refusals! {
     entity_too_small, BAD_REQUEST, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed object size. Each part must be at least 5 MB in size, except the last part.";
     incomplete_body, BAD_REQUEST, "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.";
     internal, INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.";
+    invalid_access_key, FORBIDDEN, "InvalidAccessKeyId", "The AWS access key Id you provided does not exist in our records.";
     invalid_argument, BAD_REQUEST, "InvalidArgument", "Invalid Argument";
     invalid_digest, BAD_REQUEST, "InvalidDigest", "The Content-MD5 you specified is not valid.";
     invalid_part, BAD_REQUEST, "InvalidPart", "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag.";

@@ -136,7 +136,7 @@ pub(super) fn error_json(code: &str, message: &str, request_id: &str) -> String 
 #[derive(Clone, Debug)]
 pub(super) struct JsonRefusal(pub(super) Refusal);
 
-fn json_error(refusal: &Refusal) -> S3Response<Body> {
+pub(super) fn json_error(refusal: &Refusal) -> S3Response<Body> {
     let mut response = S3Response::with_status(Body::empty(), refusal.status);
     response.extensions.insert(JsonRefusal(refusal.clone()));
     response

@@ -14,6 +14,7 @@ mod error;
 mod internal;
 mod journal;
 mod listing;
+mod long_path;
 mod metadata;
 mod multipart;
 mod object;

@@ -3,7 +3,8 @@
 use super::access::{Accounts, Names};
 use super::data::random_hex;
 use super::error::Refusal;
-use super::internal::{InternalRoutes, JsonRefusal, error_json};
+use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
+use super::long_path;
 use super::metadata::Site;
 use super::s3::Surface;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -11,13 +12,15 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use s3s::Body;
+use s3s::auth::{Credentials, SecretKey};
+use s3s::route::S3Route as _;
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Request};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -53,7 +56,7 @@ pub async fn serve(
     let mut builder = S3ServiceBuilder::new(Surface(Arc::clone(&site)));
     builder.set_auth(Accounts(Arc::clone(&site)));
     builder.set_validation(Names);
-    builder.set_route(InternalRoutes(site));
+    builder.set_route(InternalRoutes(Arc::clone(&site)));
     let service = builder.build();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopped) = watch::channel(false);
@@ -68,7 +71,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             (accepted, place) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    let connection = connection(stream, service.clone(), stopped.clone());
+                    let connection = connection(stream, Arc::clone(&site), service.clone(), stopped.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -93,12 +96,18 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, service: S3Service, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    site: Arc<Site>,
+    service: S3Service,
+    mut stopped: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection is gone");
         return;
     }
-    let answer = hyper::service::service_fn(move |request| answer(service.clone(), request));
+    let answer =
+        hyper::service::service_fn(move |request| answer(Arc::clone(&site), service.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -120,11 +129,20 @@ async fn connection(stream: TcpStream, service: S3Service, mut stopped: watch::R
     }
 }
 
-async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    site: Arc<Site>,
+    service: S3Service,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let is_internal = request.uri().path().starts_with(BACKBEAT);
     // Only uniqueness matters; without entropy the zeros say that there was none.
     let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
-    let mut response = match service.call(request.map(Body::from)).await {
+    let answered = if is_internal && long_path::is_long(&request) {
+        Ok(long_internal(site, request).await)
+    } else {
+        service.call(request.map(Body::from)).await
+    };
+    let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(?error, "the protocol library failed");
@@ -141,6 +159,36 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<Respon
         response.headers_mut().insert("x-amz-request-id", value);
     }
     Ok(response)
+}
+
+/// Answers an internal request that the protocol library would not let through.
+async fn long_internal(site: Arc<Site>, request: Request<Incoming>) -> Response<Body> {
+    let answered = match long_path::signer(&site, &request, SystemTime::now()) {
+        Ok(access_key) => {
+            let (head, body) = request.into_parts();
+            let request = S3Request {
+                input: Body::from(body),
+                method: head.method,
+                uri: head.uri,
+                headers: head.headers,
+                extensions: head.extensions,
+                // Only the name is looked at from here on.
+                credentials: Some(Credentials { access_key, secret_key: SecretKey::from(String::new()) }),
+                region: None,
+                service: None,
+                trailing_headers: None,
+            };
+            // The only error there is: the signer is nobody.
+            InternalRoutes(site).call(request).await.map_err(|_| Refusal::access_denied())
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let answered = answered.unwrap_or_else(|refusal| json_error(&refusal));
+    let mut response = Response::new(answered.output);
+    *response.status_mut() = answered.status.unwrap_or_default();
+    *response.headers_mut() = answered.headers;
+    *response.extensions_mut() = answered.extensions;
+    response
 }
 
 /// Gives an error on an internal route its JSON body; what the protocol library refused by itself has an XML one.

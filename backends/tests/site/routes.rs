@@ -426,3 +426,29 @@ async fn replication_configurations_are_judged_as_captured() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn keys_of_the_full_length_have_internal_routes_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.client.bucket("long", true).await;
+    for key in ["x".repeat(1024), format!("{}x", "長".repeat(341))] {
+        let version = server.client.put(&format!("/long/{key}"), "abc").await.expect(200).version();
+        let path = |route: &str| format!("/_/backbeat/{route}/long/{key}");
+        let read = || Request::new(Method::GET, path("metadata")).query("versionId", &version);
+        let document =
+            server.service().send(read()).await.expect(200).json()["Body"].as_str().unwrap().to_owned();
+        let write = Request::new(Method::PUT, path("metadata")).query("versionId", &version);
+        server.service().send(write.body(Body::full(document))).await.expect(200);
+        let data =
+            Request::new(Method::PUT, path("data")).query("v2", "").header("x-scal-canonical-id", "abc");
+        let data = data.header("content-md5", "900150983cd24fb0d6963f7d28e17f72").body(Body::full("abc"));
+        server.service().send(data).await.expect(200);
+
+        let forged = server.client.with("replicationKey1", "wrong");
+        forged.send(read()).await.refused_json(403, "SignatureDoesNotMatch");
+        server.client.with("unknownkey", "x").send(read()).await.refused_json(403, "InvalidAccessKeyId");
+        server.client.send(read().unsigned()).await.expect(400);
+    }
+    server.stop().await;
+}
