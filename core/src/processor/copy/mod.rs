@@ -1,0 +1,290 @@
+//! How one version is made equal at one site (decision D10): a machine of its own, driven by the site processor.
+//!
+//! The order of the two reads matters: the target first, the source after it. Whatever the target held came from a source
+//! revision that is older than what is read next, so a write that is conditional on the target's state can never take
+//! the target back, not even when a paused owner wakes up and finishes an old copy.
+
+mod deposit;
+mod outcome;
+mod parts;
+mod permission;
+mod plan;
+mod refusal;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::id::{Bucket, EffectId, EffectIds, Site};
+use crate::model::{Location, ObjectMd, ObjectRef};
+use crate::parts::{Retry, RetryPolicy};
+use crate::request::{BucketRules, Condition, PartMove, Side, SiteReply, SiteRequest};
+use crate::rules::Rules;
+use crate::time::{Instant, Span};
+
+use deposit::Deposit;
+use parts::Stop;
+
+pub use outcome::{Outcome, Settled};
+pub(super) use plan::destination_of;
+
+/// How often a copy starts over because the target or the source changed under it, before that counts as trouble.
+const RESTARTS_MAX: u32 = 8;
+
+/// What every copy to a site has in common.
+#[derive(Clone, Debug)]
+pub struct CopyConfig {
+    /// The site copied to.
+    pub site: Site,
+    /// Canonical id of the account that owns the copies.
+    pub owner_id: String,
+    /// Display name of that account.
+    pub owner_display_name: String,
+    /// When trouble ends a copy (replication reference 5.5).
+    pub retry: RetryPolicy,
+    /// Parts of one version under way at once (upstream's `mpuPartsConcurrency`).
+    pub parts_max: usize,
+    /// How long one part may take.
+    pub part_deadline: Span,
+}
+
+/// What a copy is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the source to learn the destination bucket.
+    Scouting,
+    /// Reading the bucket's replication configuration.
+    ReadingRules,
+    /// Checking the target bucket.
+    CheckingBucket,
+    /// Reading the target's version.
+    ReadingTarget,
+    /// Reading the source's version.
+    ReadingSource,
+    /// Moving parts.
+    Moving,
+    /// Writing the target's metadata.
+    Writing,
+    /// Reading the target's version to prove that nothing refers to data written in vain.
+    Proving,
+    /// Deleting data written in vain.
+    Sweeping,
+    /// Ended.
+    Ended,
+}
+
+/// One version on its way to one site.
+#[derive(Clone, Debug)]
+pub struct CopyJob {
+    object: ObjectRef,
+    destination: Option<Bucket>,
+    stage: Stage,
+    retry: Option<Retry>,
+    restarts: u32,
+    /// The last trouble: the reason should the attempts run out.
+    trouble: Option<(Side, String)>,
+    wait_until: Option<Instant>,
+    configuration: Option<BucketRules>,
+    bucket_checked: bool,
+    /// A failure that waits for the source revision that it speaks for.
+    verdict: Option<String>,
+    target: Option<ObjectMd>,
+    source: Option<ObjectMd>,
+    deposit: Deposit,
+    /// Locations that no further write will name, and whether one that named them may still happen.
+    abandoned: Vec<(Location, bool)>,
+    keep_data: bool,
+    write: Option<ObjectMd>,
+    parts_todo: VecDeque<PartMove>,
+    parts_running: BTreeMap<EffectId, PartMove>,
+    parts_stop: Option<Stop>,
+    call: Option<EffectId>,
+    requests: VecDeque<(EffectId, SiteRequest)>,
+    bytes_moved: u64,
+    leaked: u32,
+    ending: Option<Outcome>,
+    heard_from_target: Option<bool>,
+}
+
+/// What a step of a copy may use.
+pub(super) struct Context<'a, R> {
+    pub(super) now: Instant,
+    pub(super) rules: &'a R,
+    pub(super) ids: &'a mut EffectIds,
+    pub(super) config: &'a CopyConfig,
+    /// The target is known to be down and this copy is the probe: its trouble says nothing about the copy.
+    pub(super) is_probe: bool,
+}
+
+impl CopyJob {
+    /// A copy of `object`. `destination` is the target bucket if the queue entry told; otherwise the source is asked.
+    pub fn new(object: ObjectRef, destination: Option<Bucket>) -> Self {
+        Self {
+            object,
+            stage: if destination.is_some() { Stage::ReadingRules } else { Stage::Scouting },
+            destination,
+            retry: None,
+            restarts: 0,
+            trouble: None,
+            wait_until: None,
+            configuration: None,
+            bucket_checked: false,
+            verdict: None,
+            target: None,
+            source: None,
+            deposit: Deposit::default(),
+            abandoned: Vec::new(),
+            keep_data: false,
+            write: None,
+            parts_todo: VecDeque::new(),
+            parts_running: BTreeMap::new(),
+            parts_stop: None,
+            call: None,
+            requests: VecDeque::new(),
+            bytes_moved: 0,
+            leaked: 0,
+            ending: None,
+            heard_from_target: None,
+        }
+    }
+
+    /// The target bucket, once it is known.
+    pub fn destination(&self) -> Option<&Bucket> {
+        self.destination.as_ref()
+    }
+
+    /// What the copy is doing.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The last trouble and the side it came from.
+    pub fn trouble(&self) -> Option<(Side, &str)> {
+        self.trouble.as_ref().map(|(side, reason)| (*side, reason.as_str()))
+    }
+
+    /// Attempts so far.
+    pub fn attempts(&self) -> u32 {
+        self.retry.as_ref().map_or(0, Retry::attempts)
+    }
+
+    /// Set while nothing is under way and the next attempt is due later.
+    pub fn wait_until(&self) -> Option<Instant> {
+        self.wait_until
+    }
+
+    /// How the copy ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.ending.as_ref().filter(|_| self.stage == Stage::Ended)
+    }
+
+    /// Parts written in vain that could not be proven unreferenced: left to an audit (decision D4).
+    pub fn leaked(&self) -> u32 {
+        self.leaked
+    }
+
+    /// Whether the target answered (`true`) or failed to (`false`) since this was last asked.
+    pub fn take_heard_from_target(&mut self) -> Option<bool> {
+        self.heard_from_target.take()
+    }
+
+    /// The next request to carry out.
+    pub fn poll_request(&mut self) -> Option<(EffectId, SiteRequest)> {
+        self.requests.pop_front()
+    }
+
+    /// Requests whose replies are still to come.
+    pub fn outstanding(&self) -> impl Iterator<Item = EffectId> + '_ {
+        self.call.into_iter().chain(self.parts_running.keys().copied())
+    }
+
+    /// Starts, or goes on after a wait.
+    pub(super) fn resume<R: Rules>(&mut self, context: &mut Context<'_, R>) {
+        self.wait_until = None;
+        self.retry.get_or_insert_with(|| Retry::new(context.now));
+        if self.stage == Stage::Moving {
+            self.plan_parts(context.config);
+        }
+        self.ask(context);
+    }
+
+    /// Another message asks for this version while the copy waits: what was read of the source may be old by now, so both
+    /// sides are read again before anything more is written (decision D1).
+    pub(super) fn source_may_have_changed(&mut self) {
+        if matches!(self.stage, Stage::Moving | Stage::Writing) {
+            self.stage = Stage::ReadingTarget;
+        }
+    }
+
+    /// Takes the reply to one request. Replies to unknown ids are ignored.
+    pub(super) fn reply<R: Rules>(&mut self, id: EffectId, reply: SiteReply, context: &mut Context<'_, R>) {
+        if let Some(part) = self.parts_running.remove(&id) {
+            let SiteReply::Moved { side, ending } = reply else {
+                panic!("reply {reply:?} does not belong to a part");
+            };
+            self.part_ended(&part, side, ending, context.rules);
+            self.parts_settled(context);
+        } else if self.call.take_if(|call| *call == id).is_some() {
+            self.call_ended(reply, context);
+        } else {
+            return;
+        }
+        if self.wait_until.is_none() {
+            self.ask(context);
+        }
+    }
+
+    fn call_ended<R: Rules>(&mut self, reply: SiteReply, context: &mut Context<'_, R>) {
+        match (self.stage, reply) {
+            (Stage::Scouting, SiteReply::Metadata(ending)) => self.scouted(ending, context),
+            (Stage::ReadingRules, SiteReply::Rules(ending)) => self.rules_read(ending, context),
+            (Stage::CheckingBucket, SiteReply::Bucket(ending)) => self.bucket_checked(ending, context),
+            (Stage::ReadingTarget, SiteReply::Metadata(ending)) => self.target_read(ending, context),
+            (Stage::ReadingSource, SiteReply::Metadata(ending)) => self.source_read(ending, context),
+            (Stage::Writing, SiteReply::Written(ending)) => self.written(ending, context),
+            (Stage::Proving, SiteReply::Metadata(ending)) => self.proven(&ending, context.rules),
+            (Stage::Sweeping, SiteReply::Deleted(_)) => self.stage = Stage::Ended,
+            (stage, reply) => panic!("reply {reply:?} does not belong to stage {stage:?}"),
+        }
+    }
+
+    /// Emits what the present stage needs next.
+    fn ask<R: Rules>(&mut self, context: &mut Context<'_, R>) {
+        if self.call.is_some() {
+            return;
+        }
+        let request = match self.stage {
+            Stage::Ended => return,
+            Stage::Moving => return self.ask_parts(context),
+            Stage::Scouting | Stage::ReadingSource => {
+                SiteRequest::ReadMetadata { side: Side::Source, object: self.object.clone() }
+            }
+            Stage::ReadingTarget | Stage::Proving => {
+                SiteRequest::ReadMetadata { side: Side::Target, object: self.target_object() }
+            }
+            Stage::ReadingRules => SiteRequest::ReadRules { bucket: self.object.bucket.clone() },
+            Stage::CheckingBucket => SiteRequest::CheckBucket { bucket: self.target_object().bucket },
+            Stage::Writing => SiteRequest::WriteMetadata {
+                side: Side::Target,
+                object: self.target_object(),
+                md: self.write.clone().expect("the stage Writing has something to write"),
+                condition: Some(match &self.target {
+                    None => Condition::Absent,
+                    Some(md) => Condition::Tag(md.state_tag()),
+                }),
+                keep_data: self.keep_data,
+            },
+            Stage::Sweeping => SiteRequest::DeleteData {
+                bucket: self.target_object().bucket,
+                key: self.object.key.clone(),
+                locations: self.abandoned.drain(..).map(|(location, _)| location).collect(),
+            },
+        };
+        let id = context.ids.next();
+        self.call = Some(id);
+        self.requests.push_back((id, request));
+    }
+
+    fn target_object(&self) -> ObjectRef {
+        let bucket = self.destination.clone().expect("the destination is known before the target is asked");
+        ObjectRef { bucket, key: self.object.key.clone(), version: self.object.version.clone() }
+    }
+}
