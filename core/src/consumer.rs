@@ -1,21 +1,89 @@
 //! What every queue machine has in common: owned partitions with their epochs, a ledger per topic partition, commits one
-//! at a time, and the way partitions are given back (decisions D5 and D7).
+//! at a time, the way partitions are given back (decisions D5 and D7), and the words in which it talks to the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::call::{Ending, RefusalKind};
 use crate::id::{EffectId, EffectIds, Epoch, Offset, Partition, TopicPartition};
+use crate::model::Message;
 use crate::parts::Ledger;
 use crate::rules::Rules;
 use crate::time::Instant;
 
-/// A commit to carry out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Commit {
-    pub(crate) id: EffectId,
-    pub(crate) epoch: Epoch,
-    pub(crate) from: TopicPartition,
-    pub(crate) upto: Offset,
+/// What the queue tells a machine that consumes from it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueueEvent {
+    /// Partitions were assigned: partition *p* of every topic, each with the offset to start from.
+    Assigned {
+        /// The assignment.
+        epoch: Epoch,
+        /// Partition and start offset per topic, in the order of the topic list.
+        partitions: Vec<(Partition, Vec<Offset>)>,
+    },
+    /// Partitions are to be given back. The machine drains until `deadline`, then answers with [`QueueEffect::Release`].
+    Revoked {
+        /// The assignment that ends.
+        epoch: Epoch,
+        /// The partitions.
+        partitions: Vec<Partition>,
+        /// When they are taken away whatever is still running.
+        deadline: Instant,
+    },
+    /// Partitions are gone already (session lost): nothing can be committed any more.
+    Lost {
+        /// The assignment that ended.
+        epoch: Epoch,
+        /// The partitions.
+        partitions: Vec<Partition>,
+    },
+    /// A message was read.
+    Message {
+        /// The assignment under which it was read.
+        epoch: Epoch,
+        /// Where it was read.
+        from: TopicPartition,
+        /// Its offset.
+        offset: Offset,
+        /// The parsed message.
+        message: Message,
+    },
+    /// To [`QueueEffect::Commit`].
+    Committed {
+        /// The effect this answers.
+        id: EffectId,
+        /// Refused with `Fenced` when the assignment is over.
+        ending: Ending<()>,
+    },
+}
+
+/// What a machine asks of the queue that it consumes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueEffect {
+    /// Commit: everything below `upto` is settled.
+    Commit {
+        /// Answer with this id.
+        id: EffectId,
+        /// The assignment this is done under.
+        epoch: Epoch,
+        /// Which partition of which topic.
+        from: TopicPartition,
+        /// First offset that is not settled.
+        upto: Offset,
+    },
+    /// Open or close the flow of messages of a partition (all topics). Messages already under way may still arrive.
+    Flow {
+        /// The partition.
+        partition: Partition,
+        /// Whether messages may come.
+        open: bool,
+    },
+    /// The partitions of an ending assignment are drained: they may be taken away.
+    Release {
+        /// The assignment.
+        epoch: Epoch,
+        /// The partitions.
+        partitions: Vec<Partition>,
+    },
 }
 
 #[derive(Debug)]
@@ -82,7 +150,7 @@ impl Consumer {
     }
 
     /// The next commit to carry out, if any commit point moved that has no commit under way.
-    pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<Commit> {
+    pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<QueueEffect> {
         while let Some(from) = self.dirty.pop_first() {
             let Some(owned) = self.owned.get_mut(&from.partition) else { continue };
             let epoch = owned.epoch;
@@ -95,7 +163,7 @@ impl Consumer {
                 let id = ids.next();
                 source.in_flight = Some((id, upto));
                 self.commits.insert(id, from);
-                return Some(Commit { id, epoch, from, upto });
+                return Some(QueueEffect::Commit { id, epoch, from, upto });
             }
         }
         None

@@ -21,4 +21,5 @@ pub mod rules;
 pub mod status;
 pub mod time;
 
+pub use consumer::{QueueEffect, QueueEvent};
 pub use intake::IntakeLimits;

@@ -15,49 +15,17 @@ mod work;
 pub use machine::{Config, Doing, Explanation, SiteProcessor, Summary};
 
 use crate::call::Ending;
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
-use crate::id::{EffectId, Epoch, Offset, Partition, TopicPartition};
-use crate::model::{Message, ObjectEntry};
+use crate::id::{EffectId, Partition};
+use crate::model::ObjectEntry;
 use crate::request::{SiteReply, SiteRequest};
-use crate::time::Instant;
 
 /// What the processor is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Partitions were assigned: partition *p* of every topic, each with the offset to start from.
-    Assigned {
-        /// The assignment.
-        epoch: Epoch,
-        /// Partition and start offset per topic, in the order of the topic list.
-        partitions: Vec<(Partition, Vec<Offset>)>,
-    },
-    /// Partitions are to be given back. The machine drains until `deadline`, then answers with [`Effect::Release`].
-    Revoked {
-        /// The assignment that ends.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-        /// When they are taken away whatever is still running.
-        deadline: Instant,
-    },
-    /// Partitions are gone already (session lost): nothing can be committed any more.
-    Lost {
-        /// The assignment that ended.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
-    /// A message was read.
-    Message {
-        /// The assignment under which it was read.
-        epoch: Epoch,
-        /// Where it was read.
-        from: TopicPartition,
-        /// Its offset.
-        offset: Offset,
-        /// The parsed message.
-        message: Message,
-    },
+    /// News of the queue that it consumes from.
+    Queue(QueueEvent),
     /// To [`Effect::Call`].
     Replied {
         /// The effect this answers.
@@ -78,13 +46,6 @@ pub enum Event {
         id: EffectId,
         /// This site's live records of the partition.
         ending: Ending<Vec<ExceptionRecord>>,
-    },
-    /// To [`Effect::Commit`].
-    Committed {
-        /// The effect this answers.
-        id: EffectId,
-        /// Refused with `Fenced` when the assignment is over.
-        ending: Ending<()>,
     },
     /// The operator's word.
     Control(Control),
@@ -135,29 +96,6 @@ pub enum Effect {
         /// The partition.
         partition: Partition,
     },
-    /// Commit: everything below `upto` is settled.
-    Commit {
-        /// Answer with this id.
-        id: EffectId,
-        /// The assignment this is done under.
-        epoch: Epoch,
-        /// Which partition of which topic.
-        from: TopicPartition,
-        /// First offset that is not settled.
-        upto: Offset,
-    },
-    /// Open or close the flow of messages of a partition (all topics). Messages already under way may still arrive.
-    Flow {
-        /// The partition.
-        partition: Partition,
-        /// Whether messages may come.
-        open: bool,
-    },
-    /// The partitions of an ending assignment are drained: they may be taken away.
-    Release {
-        /// The assignment.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
+    /// A request to the queue that it consumes from.
+    Queue(QueueEffect),
 }

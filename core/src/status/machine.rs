@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::call::{Ending, RefusalKind};
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::{ExceptionRecord, ExceptionState};
-use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, Site, TopicPartition};
+use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, TopicPartition};
 use crate::intake::{Intake, IntakeLimits, Item, LaneKey};
 use crate::model::{
     Message, ObjectEntry, ObjectMd, ObjectRef, Report, SiteMetric, StatusAction, StatusConfig, StatusPlan,
@@ -15,11 +16,9 @@ use crate::model::{
 use crate::parts::{Retry, RetryDecision, RetryPolicy, Timers};
 use crate::request::{Side, SiteReply, SiteRequest};
 use crate::rules::{AfterUnknown, Rules};
+use crate::status::requeues::Requeues;
 use crate::status::{Effect, Event, Outgoing};
 use crate::time::{Instant, Now, Span};
-
-/// Versions whose requeues are counted; beyond it the count that changed least recently is forgotten.
-const REQUEUES_REMEMBERED: usize = 10_000;
 
 /// How a status processor works.
 #[derive(Clone, Debug)]
@@ -126,8 +125,7 @@ pub struct StatusProcessor<R> {
     /// Whose effect it is; ghosts are requests sent for partitions that are gone.
     owners: BTreeMap<EffectId, LaneKey>,
     ghosts: BTreeMap<EffectId, LaneKey>,
-    requeues: BTreeMap<(ObjectRef, Site), u32>,
-    requeue_order: VecDeque<(ObjectRef, Site)>,
+    requeues: Requeues,
     timers: Timers<Timer>,
     summary: Summary,
 }
@@ -149,8 +147,7 @@ impl<R: Rules> StatusProcessor<R> {
             intake: Intake::new(config.intake),
             owners: BTreeMap::new(),
             ghosts: BTreeMap::new(),
-            requeues: BTreeMap::new(),
-            requeue_order: VecDeque::new(),
+            requeues: Requeues::default(),
             timers: Timers::new(),
             summary: Summary::default(),
             config,
@@ -162,24 +159,9 @@ impl<R: Rules> StatusProcessor<R> {
         assert!(now.mono >= self.now.mono, "time moved backwards");
         self.now = now;
         match event {
-            Event::Assigned { epoch, partitions } => {
-                for (partition, starts) in partitions {
-                    self.forget(partition);
-                    self.intake.assign(epoch, partition, &starts, true);
-                }
-            }
-            Event::Revoked { epoch, partitions, deadline } => self.revoked(epoch, &partitions, deadline),
-            Event::Lost { epoch, partitions } => {
-                for partition in partitions {
-                    if self.intake.consumer.epoch(partition) == Some(epoch) {
-                        self.forget(partition);
-                    }
-                }
-            }
-            Event::Message { epoch, from, offset, message } => self.message(epoch, from, offset, message),
+            Event::Queue(event) => self.queue(event),
             Event::Replied { id, reply } => self.replied(id, reply),
             Event::Published { id, ending } => self.published(id, &ending),
-            Event::Committed { id, ending } => self.intake.consumer.committed(id, &ending),
             Event::Timer => while self.timers.pop_due(self.now.mono).is_some() {},
         }
         self.start_work();
@@ -187,7 +169,7 @@ impl<R: Rules> StatusProcessor<R> {
         self.release_drained();
         let effects = &mut self.effects;
         self.intake.regulate(&self.rules, false, 0, |partition, open| {
-            effects.push_back(Effect::Flow { partition, open });
+            effects.push_back(Effect::Queue(QueueEffect::Flow { partition, open }));
         });
     }
 
@@ -218,6 +200,29 @@ impl<R: Rules> StatusProcessor<R> {
         (running.is_some() || waiting > 0).then_some((running, waiting))
     }
 
+    fn queue(&mut self, event: QueueEvent) {
+        match event {
+            QueueEvent::Assigned { epoch, partitions } => {
+                for (partition, starts) in partitions {
+                    self.forget(partition);
+                    self.intake.assign(epoch, partition, &starts, true);
+                }
+            }
+            QueueEvent::Revoked { epoch, partitions, deadline } => self.revoked(epoch, &partitions, deadline),
+            QueueEvent::Lost { epoch, partitions } => {
+                for partition in partitions {
+                    if self.intake.consumer.epoch(partition) == Some(epoch) {
+                        self.forget(partition);
+                    }
+                }
+            }
+            QueueEvent::Message { epoch, from, offset, message } => {
+                self.message(epoch, from, offset, message);
+            }
+            QueueEvent::Committed { id, ending } => self.intake.consumer.committed(id, &ending),
+        }
+    }
+
     fn revoked(&mut self, epoch: Epoch, partitions: &[Partition], deadline: Instant) {
         for &partition in partitions {
             self.intake.revoke(partition, epoch, deadline);
@@ -235,7 +240,7 @@ impl<R: Rules> StatusProcessor<R> {
             for &partition in &partitions {
                 self.forget(partition);
             }
-            self.effects.push_back(Effect::Release { epoch, partitions });
+            self.effects.push_back(Effect::Queue(QueueEffect::Release { epoch, partitions }));
         }
         if let Some(deadline) = self.intake.consumer.next_deadline() {
             self.timers.set(Timer::Deadline, deadline);
@@ -420,7 +425,7 @@ impl<R: Rules> StatusProcessor<R> {
             return VecDeque::new();
         }
         let (object, site) = (work.object.clone(), work.report.site.clone());
-        let count = self.count_requeue((object.clone(), site.clone()));
+        let count = self.requeues.count((object.clone(), site.clone()));
         if count <= self.config.requeues_max {
             again.site = Some(site);
             return VecDeque::from([Step::Publish(Outgoing::Requeue { entry: Box::new(again) })]);
@@ -438,21 +443,6 @@ impl<R: Rules> StatusProcessor<R> {
         VecDeque::from([Step::Exception(Box::new(record))])
     }
 
-    fn count_requeue(&mut self, version: (ObjectRef, Site)) -> u32 {
-        if let Some(count) = self.requeues.get_mut(&version) {
-            *count += 1;
-            return *count;
-        }
-        if self.requeue_order.len() >= REQUEUES_REMEMBERED
-            && let Some(oldest) = self.requeue_order.pop_front()
-        {
-            self.requeues.remove(&oldest);
-        }
-        self.requeue_order.push_back(version.clone());
-        self.requeues.insert(version, 1);
-        1
-    }
-
     fn written(&mut self, lane: &LaneKey) {
         self.summary.written += 1;
         let Some(work) = self.intake.lanes.running_mut(lane) else { return };
@@ -461,9 +451,7 @@ impl<R: Rules> StatusProcessor<R> {
             self.effects.push_back(Effect::Count(metric));
         }
         let steps = std::mem::take(&mut work.steps);
-        if self.requeues.remove(&version).is_some() {
-            self.requeue_order.retain(|other| *other != version);
-        }
+        self.requeues.forget(&version);
         self.publish(lane, steps);
     }
 
@@ -518,12 +506,7 @@ impl<R: Rules> StatusProcessor<R> {
 
     fn commit(&mut self) {
         while let Some(commit) = self.intake.consumer.next_commit(&self.rules, &mut self.ids) {
-            self.effects.push_back(Effect::Commit {
-                id: commit.id,
-                epoch: commit.epoch,
-                from: commit.from,
-                upto: commit.upto,
-            });
+            self.effects.push_back(Effect::Queue(commit));
         }
     }
 }

@@ -2,55 +2,24 @@
 //! revision that they speak for (decisions D2 and D3).
 
 mod machine;
+mod requeues;
 #[cfg(test)]
 mod tests;
 
 pub use machine::{Config, Stage, StatusProcessor, Summary};
 
 use crate::call::Ending;
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
-use crate::id::{EffectId, Epoch, Offset, Partition, Topic, TopicPartition};
-use crate::model::{FailureRecord, GcAction, Message, ObjectEntry, SiteMetric};
+use crate::id::{EffectId, Topic};
+use crate::model::{FailureRecord, GcAction, ObjectEntry, SiteMetric};
 use crate::request::{SiteReply, SiteRequest};
-use crate::time::Instant;
 
 /// What the status processor is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Partitions of the status topic were assigned, each with the offset to start from.
-    Assigned {
-        /// The assignment.
-        epoch: Epoch,
-        /// Partition and start offset; the list of offsets has one element.
-        partitions: Vec<(Partition, Vec<Offset>)>,
-    },
-    /// Partitions are to be given back until `deadline`.
-    Revoked {
-        /// The assignment that ends.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-        /// When they are taken away whatever is still running.
-        deadline: Instant,
-    },
-    /// Partitions are gone already.
-    Lost {
-        /// The assignment that ended.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
-    /// A message was read.
-    Message {
-        /// The assignment under which it was read.
-        epoch: Epoch,
-        /// Where it was read.
-        from: TopicPartition,
-        /// Its offset.
-        offset: Offset,
-        /// The parsed message.
-        message: Message,
-    },
+    /// News of the queue that it consumes from.
+    Queue(QueueEvent),
     /// To [`Effect::Call`].
     Replied {
         /// The effect this answers.
@@ -63,13 +32,6 @@ pub enum Event {
         /// The effect this answers.
         id: EffectId,
         /// Whether every in-sync replica has it.
-        ending: Ending<()>,
-    },
-    /// To [`Effect::Commit`].
-    Committed {
-        /// The effect this answers.
-        id: EffectId,
-        /// Refused with `Fenced` when the assignment is over.
         ending: Ending<()>,
     },
     /// A timer is due.
@@ -129,29 +91,6 @@ pub enum Effect {
     },
     /// Add to the site's counters. Not answered: counters may be lost, statuses may not.
     Count(SiteMetric),
-    /// Commit: everything below `upto` is settled.
-    Commit {
-        /// Answer with this id.
-        id: EffectId,
-        /// The assignment this is done under.
-        epoch: Epoch,
-        /// Which partition.
-        from: TopicPartition,
-        /// First offset that is not settled.
-        upto: Offset,
-    },
-    /// Open or close the flow of messages of a partition.
-    Flow {
-        /// The partition.
-        partition: Partition,
-        /// Whether messages may come.
-        open: bool,
-    },
-    /// The partitions of an ending assignment are drained.
-    Release {
-        /// The assignment.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
+    /// A request to the queue that it consumes from.
+    Queue(QueueEffect),
 }

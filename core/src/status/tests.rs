@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Config, Effect, Event, Outgoing, StatusProcessor};
 use crate::call::{Ending, Refusal, RefusalKind};
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionState;
 use crate::id::{EffectId, Epoch, Offset, Partition, TopicPartition};
 use crate::intake::IntakeLimits;
@@ -57,7 +58,10 @@ impl Bench {
             committed: Offset(0),
             next: 0,
         };
-        bench.handle(Event::Assigned { epoch: Epoch(1), partitions: vec![(Partition(0), vec![Offset(0)])] });
+        bench.handle(Event::Queue(QueueEvent::Assigned {
+            epoch: Epoch(1),
+            partitions: vec![(Partition(0), vec![Offset(0)])],
+        }));
         bench
     }
 
@@ -84,7 +88,7 @@ impl Bench {
     fn send(&mut self, message: Message) {
         let offset = Offset(self.next);
         self.next += 1;
-        self.handle(Event::Message { epoch: Epoch(1), from: FROM, offset, message });
+        self.handle(Event::Queue(QueueEvent::Message { epoch: Epoch(1), from: FROM, offset, message }));
     }
 
     fn run(&mut self) {
@@ -107,12 +111,12 @@ impl Bench {
                 self.exceptions.push(record.state);
                 self.handle(Event::Published { id, ending: Ending::Applied(()) });
             }
-            Effect::Commit { id, upto, .. } => {
+            Effect::Queue(QueueEffect::Commit { id, upto, .. }) => {
                 self.committed = upto;
-                self.handle(Event::Committed { id, ending: Ending::Applied(()) });
+                self.handle(Event::Queue(QueueEvent::Committed { id, ending: Ending::Applied(()) }));
             }
             Effect::Count(_) => self.counts += 1,
-            Effect::Flow { .. } | Effect::Release { .. } => {}
+            Effect::Queue(QueueEffect::Flow { .. } | QueueEffect::Release { .. }) => {}
         }
     }
 
@@ -335,8 +339,11 @@ fn a_write_that_outlives_its_owner_keeps_the_key_closed() {
     let reply = bench.call(request);
     bench.handle(Event::Replied { id, reply });
     let (ghost, request) = bench.take_call();
-    bench.handle(Event::Lost { epoch: Epoch(1), partitions: vec![Partition(0)] });
-    bench.handle(Event::Assigned { epoch: Epoch(1), partitions: vec![(Partition(0), vec![Offset(0)])] });
+    bench.handle(Event::Queue(QueueEvent::Lost { epoch: Epoch(1), partitions: vec![Partition(0)] }));
+    bench.handle(Event::Queue(QueueEvent::Assigned {
+        epoch: Epoch(1),
+        partitions: vec![(Partition(0), vec![Offset(0)])],
+    }));
     bench.next = 0;
     bench.report("paris", &SiteStatus::Completed, "x");
     assert!(bench.held.is_empty(), "{:?}", bench.held);
@@ -351,8 +358,14 @@ fn a_revoked_partition_is_drained_before_it_is_released() {
     let mut bench = Bench::new(StatusConfig::default());
     bench.report("paris", &SiteStatus::Completed, "x");
     let deadline = bench.now.mono + Span::from_secs(10);
-    bench.handle(Event::Revoked { epoch: Epoch(1), partitions: vec![Partition(0)], deadline });
-    let released = |bench: &Bench| bench.held.iter().any(|effect| matches!(effect, Effect::Release { .. }));
+    bench.handle(Event::Queue(QueueEvent::Revoked {
+        epoch: Epoch(1),
+        partitions: vec![Partition(0)],
+        deadline,
+    }));
+    let released = |bench: &Bench| {
+        bench.held.iter().any(|effect| matches!(effect, Effect::Queue(QueueEffect::Release { .. })))
+    };
     assert!(!released(&bench));
     while !released(&bench) {
         let effect = bench.held.pop_front().expect("the release comes up");

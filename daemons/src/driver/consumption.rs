@@ -13,6 +13,7 @@ use backbeat_core::call::Ending;
 use backbeat_core::id::{EffectId, Epoch, Offset, Partition, Topic, TopicPartition};
 use backbeat_core::model::{Message, parse_message};
 use backbeat_core::time::{Instant, Now, Span};
+use backbeat_core::{QueueEffect, QueueEvent};
 use tokio::sync::{mpsc, oneshot};
 
 use super::answers::Answers;
@@ -24,86 +25,6 @@ const COMMIT_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Commands that wait for the driver; more than a few are never under way.
 const COMMANDS_MAX: usize = 64;
-
-/// What happens to every machine that consumes from the queue.
-#[derive(Debug)]
-pub enum Happening {
-    /// Partitions were assigned, with the offset to start from in each topic.
-    Assigned {
-        /// The assignment.
-        epoch: Epoch,
-        /// Partition and start offsets.
-        partitions: Vec<(Partition, Vec<Offset>)>,
-    },
-    /// Partitions are to be given back.
-    Revoked {
-        /// The assignment that ends.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-        /// When they are taken away anyway.
-        deadline: Instant,
-    },
-    /// Partitions are gone.
-    Lost {
-        /// The assignment that ended.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
-    /// A message was read.
-    Message {
-        /// The assignment.
-        epoch: Epoch,
-        /// Where it was read.
-        from: TopicPartition,
-        /// Its offset.
-        offset: Offset,
-        /// The message.
-        message: Message,
-    },
-    /// A commit ended.
-    Committed {
-        /// The effect this answers.
-        id: EffectId,
-        /// How it ended.
-        ending: Ending<()>,
-    },
-    /// A timer is due.
-    Timer,
-}
-
-/// An effect, sorted into what the loop carries out itself and what is particular to the machine.
-#[derive(Debug)]
-pub enum Sorted<E> {
-    /// Commit.
-    Commit {
-        /// Answer with this id.
-        id: EffectId,
-        /// The assignment.
-        epoch: Epoch,
-        /// Which partition of which topic.
-        from: TopicPartition,
-        /// First offset that is not settled.
-        upto: Offset,
-    },
-    /// Open or close the flow of messages.
-    Flow {
-        /// The partition, in all topics.
-        partition: Partition,
-        /// Whether messages may come.
-        open: bool,
-    },
-    /// Partitions are drained.
-    Release {
-        /// The assignment.
-        epoch: Epoch,
-        /// The partitions.
-        partitions: Vec<Partition>,
-    },
-    /// Something else.
-    Other(E),
-}
 
 /// A machine that consumes from the queue.
 pub trait QueueMachine: Send + 'static {
@@ -118,10 +39,12 @@ pub trait QueueMachine: Send + 'static {
     fn poll_effect(&mut self) -> Option<Self::Effect>;
     /// When the timer is next due.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Puts what happened into the machine's words.
-    fn event(happening: Happening) -> Self::Event;
-    /// Sorts an effect.
-    fn sort(effect: Self::Effect) -> Sorted<Self::Effect>;
+    /// The event that a timer is due.
+    fn timer() -> Self::Event;
+    /// News of the queue as an event.
+    fn news(event: QueueEvent) -> Self::Event;
+    /// What the effect asks of the queue, or the effect itself if it asks something else.
+    fn sort(effect: Self::Effect) -> Result<QueueEffect, Self::Effect>;
 }
 
 /// Carries out what is particular to a machine. Sees every event and effect, so that operators do (see
@@ -232,10 +155,10 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
                 answer = self.answers.next() => self.apply(answer),
                 (id, ending) = self.commits.next() => {
                     self.progress.committed(id, matches!(ending, Ending::Applied(())));
-                    self.happen(Happening::Committed { id, ending });
+                    self.happen(QueueEvent::Committed { id, ending });
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = self.clock.sleep_until(self.machine.poll_timeout()) => self.happen(Happening::Timer),
+                () = self.clock.sleep_until(self.machine.poll_timeout()) => self.apply(M::timer()),
                 event = self.consumer.next() => match event {
                     Ok(event) => self.consumed(event),
                     Err(QueueError::Left) if self.stopping => break,
@@ -269,7 +192,7 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
         }
         let deadline = self.clock.now().mono + self.drain_max;
         for (epoch, partitions) in epochs {
-            self.happen(Happening::Revoked { epoch, partitions, deadline });
+            self.happen(QueueEvent::Revoked { epoch, partitions, deadline });
         }
     }
 
@@ -284,12 +207,12 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
                 if partitions.iter().all(|partition| !self.owned.contains_key(partition)) {
                     self.consumer.release(epoch);
                 }
-                self.happen(Happening::Revoked { epoch, partitions, deadline });
+                self.happen(QueueEvent::Revoked { epoch, partitions, deadline });
             }
             ConsumerEvent::Lost { epoch, partitions } => {
                 let partitions = distinct(&partitions);
                 self.disown(&partitions);
-                self.happen(Happening::Lost { epoch, partitions });
+                self.happen(QueueEvent::Lost { epoch, partitions });
             }
             ConsumerEvent::Message(message) => {
                 if self.stopping {
@@ -302,7 +225,7 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
                     |payload| parse_message(&payload),
                 );
                 let (epoch, offset) = (message.epoch, message.offset);
-                self.happen(Happening::Message { epoch, from, offset, message: parsed });
+                self.happen(QueueEvent::Message { epoch, from, offset, message: parsed });
             }
         }
     }
@@ -322,11 +245,11 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
         }
         self.owned.extend(partitions.keys().map(|&partition| (partition, epoch)));
         tracing::info!(epoch = epoch.0, partitions = partitions.len(), "partitions assigned");
-        self.happen(Happening::Assigned { epoch, partitions: partitions.into_iter().collect() });
+        self.happen(QueueEvent::Assigned { epoch, partitions: partitions.into_iter().collect() });
     }
 
-    fn happen(&mut self, happening: Happening) {
-        self.apply(M::event(happening));
+    fn happen(&mut self, event: QueueEvent) {
+        self.apply(M::news(event));
     }
 
     /// Hands an event to the machine and carries out everything that it asks for then.
@@ -336,8 +259,8 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
         self.machine.handle(now, event);
         while let Some(effect) = self.machine.poll_effect() {
             match M::sort(effect) {
-                Sorted::Commit { id, epoch, from, upto } => self.commit(id, epoch, from, upto),
-                Sorted::Flow { partition, open } => {
+                Ok(QueueEffect::Commit { id, epoch, from, upto }) => self.commit(id, epoch, from, upto),
+                Ok(QueueEffect::Flow { partition, open }) => {
                     let slots = self.slots(&[partition]);
                     if open && !self.stopping {
                         self.consumer.resume(&slots);
@@ -345,14 +268,14 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
                         self.consumer.pause(&slots);
                     }
                 }
-                Sorted::Release { epoch, partitions } => {
+                Ok(QueueEffect::Release { epoch, partitions }) => {
                     tracing::info!(epoch = epoch.0, partitions = partitions.len(), "partitions drained");
                     self.disown(&partitions);
                     if !self.owned.values().any(|&owned| owned == epoch) {
                         self.consumer.release(epoch);
                     }
                 }
-                Sorted::Other(effect) => self.outside.carry_out(now, effect, &mut self.answers),
+                Err(effect) => self.outside.carry_out(now, effect, &mut self.answers),
             }
         }
     }

@@ -19,7 +19,7 @@ mod sites;
 pub mod status;
 
 pub use clock::Clock;
-pub use consumption::{Handle, Happening, QueueMachine, Sorted};
+pub use consumption::{Handle, QueueMachine};
 pub use observe::{ProcessorObserver, StatusObserver};
 pub use position::PositionNodes;
 pub use progress::Progress;

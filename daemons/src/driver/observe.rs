@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use backbeat_core::QueueEvent;
 use backbeat_core::call::Ending;
 use backbeat_core::id::{EffectId, Site};
 use backbeat_core::model::{ContentFlag, ObjectEntry, SiteStatus};
@@ -76,15 +77,13 @@ impl ProcessorObserver {
             processor::Effect::Call { .. }
             | processor::Effect::PutException { .. }
             | processor::Effect::LoadExceptions { .. }
-            | processor::Effect::Commit { .. }
-            | processor::Effect::Flow { .. }
-            | processor::Effect::Release { .. } => {}
+            | processor::Effect::Queue(_) => {}
         }
     }
 
     pub(super) fn event(&mut self, now: Now, event: &processor::Event) {
         match event {
-            processor::Event::Message { from, .. } => {
+            processor::Event::Queue(QueueEvent::Message { from, .. }) => {
                 let partition = from.partition.0.to_string();
                 let labels = [("topic", &*self.topic), ("partition", &*partition), ("group", &*self.group)];
                 self.metrics.set(&names::CONSUME_EVENT_AT, &labels, seconds(now));
@@ -99,11 +98,10 @@ impl ProcessorObserver {
                     self.metrics.add(family, &labels, 1);
                 }
             }
-            processor::Event::Revoked { .. } => self.rebalanced("drained"),
-            processor::Event::Lost { .. } => self.rebalanced("timeout"),
-            processor::Event::Assigned { .. }
+            processor::Event::Queue(QueueEvent::Revoked { .. }) => self.rebalanced("drained"),
+            processor::Event::Queue(QueueEvent::Lost { .. }) => self.rebalanced("timeout"),
+            processor::Event::Queue(QueueEvent::Assigned { .. } | QueueEvent::Committed { .. })
             | processor::Event::ExceptionsLoaded { .. }
-            | processor::Event::Committed { .. }
             | processor::Event::Control(_)
             | processor::Event::Timer => {}
         }
@@ -196,9 +194,7 @@ impl StatusObserver {
             status::Effect::Call { .. }
             | status::Effect::Publish { .. }
             | status::Effect::PutException { .. }
-            | status::Effect::Commit { .. }
-            | status::Effect::Flow { .. }
-            | status::Effect::Release { .. } => {}
+            | status::Effect::Queue(_) => {}
         }
     }
 

@@ -10,10 +10,11 @@ use backbeat_core::id::{Partition, Site, Topic};
 use backbeat_core::processor::{Config, Effect, Event, SiteProcessor};
 use backbeat_core::rules::Production;
 use backbeat_core::time::{Instant, Now, Span};
+use backbeat_core::{QueueEffect, QueueEvent};
 
 use super::answers::Answers;
 use super::clock::Clock;
-use super::consumption::{Driver, Handle, Happening, Outside, QueueMachine, Sorted};
+use super::consumption::{Driver, Handle, Outside, QueueMachine};
 use super::exceptions;
 use super::observe::ProcessorObserver;
 use super::publisher::{PUBLISH_TIME_MAX, Publisher};
@@ -41,31 +42,16 @@ impl QueueMachine for SiteProcessor<Production> {
         Self::poll_timeout(self)
     }
 
-    fn event(happening: Happening) -> Event {
-        match happening {
-            Happening::Assigned { epoch, partitions } => Event::Assigned { epoch, partitions },
-            Happening::Revoked { epoch, partitions, deadline } => {
-                Event::Revoked { epoch, partitions, deadline }
-            }
-            Happening::Lost { epoch, partitions } => Event::Lost { epoch, partitions },
-            Happening::Message { epoch, from, offset, message } => {
-                Event::Message { epoch, from, offset, message }
-            }
-            Happening::Committed { id, ending } => Event::Committed { id, ending },
-            Happening::Timer => Event::Timer,
-        }
+    fn timer() -> Event {
+        Event::Timer
     }
 
-    fn sort(effect: Effect) -> Sorted<Effect> {
-        match effect {
-            Effect::Commit { id, epoch, from, upto } => Sorted::Commit { id, epoch, from, upto },
-            Effect::Flow { partition, open } => Sorted::Flow { partition, open },
-            Effect::Release { epoch, partitions } => Sorted::Release { epoch, partitions },
-            other @ (Effect::Call { .. }
-            | Effect::PublishStatus { .. }
-            | Effect::PutException { .. }
-            | Effect::LoadExceptions { .. }) => Sorted::Other(other),
-        }
+    fn news(event: QueueEvent) -> Event {
+        Event::Queue(event)
+    }
+
+    fn sort(effect: Effect) -> Result<QueueEffect, Effect> {
+        if let Effect::Queue(effect) = effect { Ok(effect) } else { Err(effect) }
     }
 }
 
@@ -163,9 +149,7 @@ impl<Q: Queue, S: Sites> Outside<SiteProcessor<Production>> for ProcessorOutside
                     },
                 );
             }
-            Effect::Commit { .. } | Effect::Flow { .. } | Effect::Release { .. } => {
-                unreachable!("the loop carries these out itself")
-            }
+            Effect::Queue(_) => unreachable!("the loop carries these out itself"),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What the broker does for producers and consumers: appends, commits, fetches, exception records.
 
+use backbeat_core::QueueEvent;
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::exception::{ExceptionRecord, ExceptionState};
 use backbeat_core::id::{EffectId, Epoch, Offset, Partition, Seq, TopicPartition};
 use backbeat_core::model::{Message, ObjectEntry, OverallStatus, Publish, SiteStatus, parse_message};
+use backbeat_core::processor;
 use backbeat_core::rules::Rules;
 use backbeat_core::status::Outgoing;
-use backbeat_core::{processor, status};
 
 use super::group::CommitAnswer;
 use super::ids::{GroupId, ProcId, SiteId, Topic};
@@ -402,11 +403,7 @@ impl<R: Rules> World<R> {
     }
 
     fn committed(&self, to: ProcId, id: EffectId, ending: Ending<()>) -> Ev {
-        match self.processes[to.index()].role {
-            Role::Status => Ev::Status(status::Event::Committed { id, ending }),
-            Role::Processor(_) => Ev::Processor(processor::Event::Committed { id, ending }),
-            Role::Populator => panic!("populators commit nothing"),
-        }
+        Ev::queue(self.processes[to.index()].role, QueueEvent::Committed { id, ending })
     }
 
     /// A message is there: its consumer fetches.
@@ -559,13 +556,7 @@ impl<R: Rules> World<R> {
         let message = record.message.clone();
         fetch.next = offset.next();
         let epoch = Epoch(u64::from(generation));
-        match role {
-            Role::Status => Some(Ev::Status(status::Event::Message { epoch, from: tp, offset, message })),
-            Role::Processor(_) => {
-                Some(Ev::Processor(processor::Event::Message { epoch, from: tp, offset, message }))
-            }
-            Role::Populator => None,
-        }
+        Some(Ev::queue(role, QueueEvent::Message { epoch, from: tp, offset, message }))
     }
 
     /// A machine opens or closes the flow of a partition.

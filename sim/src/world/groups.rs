@@ -1,13 +1,13 @@
 //! How processes join groups, get partitions, are told to give them back, and lose them.
 
+use backbeat_core::QueueEvent;
 use backbeat_core::id::{Epoch, Partition};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
-use backbeat_core::{processor, status};
 
 use super::group::GroupPhase;
 use super::ids::{GroupId, ProcId};
-use super::process::{Assignment, Ev, Fetch, Role};
+use super::process::{Assignment, Ev, Fetch};
 use super::{Item, World};
 use crate::faults::Fault;
 use crate::marks::Mark;
@@ -135,11 +135,8 @@ impl<R: Rules> World<R> {
         }
         let deadline = self.processes[to.index()].clock.show(now).mono + Span::from_micros(DRAIN);
         let epoch = Epoch(u64::from(generation));
-        let ev = match self.processes[to.index()].role {
-            Role::Processor(_) => Ev::Processor(processor::Event::Revoked { epoch, partitions, deadline }),
-            Role::Status => Ev::Status(status::Event::Revoked { epoch, partitions, deadline }),
-            Role::Populator => return,
-        };
+        let role = self.processes[to.index()].role;
+        let ev = Ev::queue(role, QueueEvent::Revoked { epoch, partitions, deadline });
         self.after(DRAIN + RELEASE_GRACE, Item::ReleaseDue { to, life, generation });
         self.step(to, ev);
     }
@@ -214,13 +211,8 @@ impl<R: Rules> World<R> {
                 self.marks.hit(Mark::RevokedCallLate);
             }
             let epoch = Epoch(u64::from(generation));
-            match self.processes[to.index()].role {
-                Role::Processor(_) => {
-                    self.step(to, Ev::Processor(processor::Event::Lost { epoch, partitions }));
-                }
-                Role::Status => self.step(to, Ev::Status(status::Event::Lost { epoch, partitions })),
-                Role::Populator => {}
-            }
+            let role = self.processes[to.index()].role;
+            self.step(to, Ev::queue(role, QueueEvent::Lost { epoch, partitions }));
         }
         let delay = self.latency();
         self.after(delay, Item::Join { from: to, life });
@@ -269,15 +261,8 @@ impl<R: Rules> World<R> {
         let epoch = Epoch(u64::from(generation));
         let topics = starts.first().map_or(0, Vec::len);
         let assigned = partitions.iter().copied().zip(starts).collect();
-        match self.processes[to.index()].role {
-            Role::Processor(_) => {
-                self.step(to, Ev::Processor(processor::Event::Assigned { epoch, partitions: assigned }));
-            }
-            Role::Status => {
-                self.step(to, Ev::Status(status::Event::Assigned { epoch, partitions: assigned }));
-            }
-            Role::Populator => {}
-        }
+        let role = self.processes[to.index()].role;
+        self.step(to, Ev::queue(role, QueueEvent::Assigned { epoch, partitions: assigned }));
         for partition in partitions {
             for topic in 0..topics {
                 let topic = u8::try_from(topic).expect("few topics");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use backbeat_core::QueueEvent;
 use backbeat_core::id::{EffectId, Offset, Partition};
 use backbeat_core::populator::{self, Populator};
 use backbeat_core::processor::{self, SiteProcessor};
@@ -52,6 +53,20 @@ pub enum Ev {
     Processor(processor::Event),
     /// For a status processor.
     Status(status::Event),
+}
+
+impl Ev {
+    /// News of the queue for a process with this role.
+    ///
+    /// # Panics
+    /// If it is a populator: these read the journal.
+    pub fn queue(role: Role, event: QueueEvent) -> Self {
+        match role {
+            Role::Populator => panic!("populators consume no queue: {event:?}"),
+            Role::Processor(_) => Self::Processor(processor::Event::Queue(event)),
+            Role::Status => Self::Status(status::Event::Queue(event)),
+        }
+    }
 }
 
 /// The clocks of a process: they differ from virtual time in start, speed and wall time.

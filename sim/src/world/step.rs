@@ -3,7 +3,7 @@
 use backbeat_core::call::Ending;
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Instant;
-use backbeat_core::{populator, processor, status};
+use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
 use super::ids::{ProcId, Topic};
 use super::process::{Ev, Machine, Process, Role};
@@ -125,7 +125,8 @@ impl<R: Rules> World<R> {
         self.account(id, &ev);
         let is_message = matches!(
             ev,
-            Ev::Processor(processor::Event::Message { .. }) | Ev::Status(status::Event::Message { .. })
+            Ev::Processor(processor::Event::Queue(QueueEvent::Message { .. }))
+                | Ev::Status(status::Event::Queue(QueueEvent::Message { .. }))
         );
         let process = &mut self.processes[id.index()];
         let shown = process.clock.show(now);
@@ -211,10 +212,12 @@ impl<R: Rules> World<R> {
             },
             Ev::Processor(
                 processor::Event::Published { .. }
-                | processor::Event::Committed { .. }
+                | processor::Event::Queue(QueueEvent::Committed { .. })
                 | processor::Event::ExceptionsLoaded { .. },
             )
-            | Ev::Status(status::Event::Published { .. } | status::Event::Committed { .. }) => None,
+            | Ev::Status(
+                status::Event::Published { .. } | status::Event::Queue(QueueEvent::Committed { .. }),
+            ) => None,
             Ev::Processor(_) | Ev::Status(_) => return,
         };
         let process = self.process(id);
@@ -265,11 +268,7 @@ impl<R: Rules> World<R> {
                 processor::Effect::LoadExceptions { id: load, partition } => {
                     self.load_exceptions(id, load, partition);
                 }
-                processor::Effect::Commit { id: commit, epoch, from, upto } => {
-                    self.send_commit(id, commit, epoch, from, upto);
-                }
-                processor::Effect::Flow { partition, open } => self.flow(id, partition, open),
-                processor::Effect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
+                processor::Effect::Queue(effect) => self.carry_out_queue(id, effect),
             },
             AnyEffect::Status(effect) => match effect {
                 status::Effect::Call { id: call, request } => self.send_call(id, call, request),
@@ -280,12 +279,18 @@ impl<R: Rules> World<R> {
                     self.put_exception(id, publish, record);
                 }
                 status::Effect::Count(_) => {}
-                status::Effect::Commit { id: commit, epoch, from, upto } => {
-                    self.send_commit(id, commit, epoch, from, upto);
-                }
-                status::Effect::Flow { partition, open } => self.flow(id, partition, open),
-                status::Effect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
+                status::Effect::Queue(effect) => self.carry_out_queue(id, effect),
             },
+        }
+    }
+
+    fn carry_out_queue(&mut self, id: ProcId, effect: QueueEffect) {
+        match effect {
+            QueueEffect::Commit { id: commit, epoch, from, upto } => {
+                self.send_commit(id, commit, epoch, from, upto);
+            }
+            QueueEffect::Flow { partition, open } => self.flow(id, partition, open),
+            QueueEffect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
         }
     }
 

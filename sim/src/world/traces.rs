@@ -5,7 +5,7 @@
 use backbeat_core::call::Ending;
 use backbeat_core::model::{Message, ObjectMd};
 use backbeat_core::request::{Condition, SiteReply, SiteRequest};
-use backbeat_core::{populator, processor, status};
+use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
 use super::ids::VerId;
 use super::process::Ev;
@@ -91,36 +91,34 @@ pub(super) fn event(ev: &Ev) -> String {
             other => format!("{other:?}"),
         },
         Ev::Processor(event) => match event {
-            processor::Event::Message { epoch, from, offset, message: what } => {
-                format!(
-                    "topic {} partition {} offset {} epoch {}: {}",
-                    from.topic,
-                    from.partition.0,
-                    offset.0,
-                    epoch.0,
-                    message(what)
-                )
-            }
+            processor::Event::Queue(event) => queue_event(event),
             processor::Event::Replied { id, reply: what } => format!("#{} {}", id.0, reply(what)),
             processor::Event::Published { id, ending: how } => format!("#{} publish {}", id.0, ending(how)),
-            processor::Event::Committed { id, ending: how } => format!("#{} commit {}", id.0, ending(how)),
             other => format!("{other:?}"),
         },
         Ev::Status(event) => match event {
-            status::Event::Message { epoch, from, offset, message: what } => {
-                format!(
-                    "partition {} offset {} epoch {}: {}",
-                    from.partition.0,
-                    offset.0,
-                    epoch.0,
-                    message(what)
-                )
-            }
+            status::Event::Queue(event) => queue_event(event),
             status::Event::Replied { id, reply: what } => format!("#{} {}", id.0, reply(what)),
             status::Event::Published { id, ending: how } => format!("#{} publish {}", id.0, ending(how)),
-            status::Event::Committed { id, ending: how } => format!("#{} commit {}", id.0, ending(how)),
-            other => format!("{other:?}"),
+            status::Event::Timer => "Timer".to_owned(),
         },
+    }
+}
+
+fn queue_event(event: &QueueEvent) -> String {
+    match event {
+        QueueEvent::Message { epoch, from, offset, message: what } => format!(
+            "topic {} partition {} offset {} epoch {}: {}",
+            from.topic,
+            from.partition.0,
+            offset.0,
+            epoch.0,
+            message(what)
+        ),
+        QueueEvent::Committed { id, ending: how } => format!("#{} commit {}", id.0, ending(how)),
+        QueueEvent::Assigned { .. } | QueueEvent::Revoked { .. } | QueueEvent::Lost { .. } => {
+            format!("{event:?}")
+        }
     }
 }
 
@@ -204,7 +202,7 @@ pub(super) fn effect(effect: &AnyEffect) -> String {
                 )
             }
             status::Effect::Count(_) => "count".to_owned(),
-            other => format!("{other:?}"),
+            status::Effect::Queue(effect) => format!("{effect:?}"),
         },
     }
 }
@@ -226,37 +224,43 @@ pub(super) fn hash_event(trace: &mut Trace, ev: &Ev) {
             populator::Event::Timer => [7, 0, 0],
         },
         Ev::Processor(event) => match event {
-            processor::Event::Assigned { epoch, partitions } => [10, epoch.0, partitions.len() as u64],
-            processor::Event::Revoked { epoch, partitions, .. } => [11, epoch.0, partitions.len() as u64],
-            processor::Event::Lost { epoch, partitions } => [12, epoch.0, partitions.len() as u64],
-            processor::Event::Message { epoch, from, offset, .. } => {
-                [13, epoch.0, u64::from(from.topic) << 56 | u64::from(from.partition.0) << 40 | offset.0]
-            }
+            processor::Event::Queue(event) => queue_event_words(10, event),
             processor::Event::Replied { id, reply } => [14, id.0, reply_word(reply)],
             processor::Event::Published { id, ending } => [15, id.0, ending_word(ending)],
             processor::Event::ExceptionsLoaded { id, ending } => {
                 let records = if let Ending::Applied(records) = ending { records.len() as u64 } else { 0 };
                 [16, id.0, records << 8 | ending_word(ending)]
             }
-            processor::Event::Committed { id, ending } => [17, id.0, ending_word(ending)],
             processor::Event::Control(control) => [18, 0, control_word(*control)],
             processor::Event::Timer => [19, 0, 0],
         },
         Ev::Status(event) => match event {
-            status::Event::Assigned { epoch, partitions } => [20, epoch.0, partitions.len() as u64],
-            status::Event::Revoked { epoch, partitions, .. } => [21, epoch.0, partitions.len() as u64],
-            status::Event::Lost { epoch, partitions } => [22, epoch.0, partitions.len() as u64],
-            status::Event::Message { epoch, from, offset, .. } => {
-                [23, epoch.0, u64::from(from.partition.0) << 40 | offset.0]
-            }
+            status::Event::Queue(event) => queue_event_words(20, event),
             status::Event::Replied { id, reply } => [24, id.0, reply_word(reply)],
             status::Event::Published { id, ending } => [25, id.0, ending_word(ending)],
-            status::Event::Committed { id, ending } => [26, id.0, ending_word(ending)],
-            status::Event::Timer => [27, 0, 0],
+            status::Event::Timer => [29, 0, 0],
         },
     };
     for word in words {
         trace.word(word);
+    }
+}
+
+fn queue_event_words(base: u64, event: &QueueEvent) -> [u64; 3] {
+    match event {
+        QueueEvent::Assigned { epoch, partitions } => [base, epoch.0, partitions.len() as u64],
+        QueueEvent::Revoked { epoch, partitions, .. } => [base + 1, epoch.0, partitions.len() as u64],
+        QueueEvent::Lost { epoch, partitions } => [base + 2, epoch.0, partitions.len() as u64],
+        QueueEvent::Message { epoch, from, offset, .. } => [base + 3, epoch.0, tp_word(*from, *offset)],
+        QueueEvent::Committed { id, ending } => [base + 7, id.0, ending_word(ending)],
+    }
+}
+
+fn queue_effect_words(base: u64, effect: &QueueEffect) -> [u64; 3] {
+    match effect {
+        QueueEffect::Commit { id, from, upto, .. } => [base, id.0, tp_word(*from, *upto)],
+        QueueEffect::Flow { partition, open } => [base + 1, u64::from(partition.0), u64::from(*open)],
+        QueueEffect::Release { epoch, partitions } => [base + 2, epoch.0, partitions.len() as u64],
     }
 }
 
@@ -321,9 +325,7 @@ pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
                 [112, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
             }
             processor::Effect::LoadExceptions { id, partition } => [113, id.0, u64::from(partition.0)],
-            processor::Effect::Commit { id, from, upto, .. } => [114, id.0, tp_word(*from, *upto)],
-            processor::Effect::Flow { partition, open } => [115, u64::from(partition.0), u64::from(*open)],
-            processor::Effect::Release { epoch, partitions } => [116, epoch.0, partitions.len() as u64],
+            processor::Effect::Queue(effect) => queue_effect_words(114, effect),
         },
         AnyEffect::Status(effect) => match effect {
             status::Effect::Call { id, request } => {
@@ -343,9 +345,7 @@ pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
                 [122, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
             }
             status::Effect::Count(_) => [123, 0, 0],
-            status::Effect::Commit { id, from, upto, .. } => [124, id.0, tp_word(*from, *upto)],
-            status::Effect::Flow { partition, open } => [125, u64::from(partition.0), u64::from(*open)],
-            status::Effect::Release { epoch, partitions } => [126, epoch.0, partitions.len() as u64],
+            status::Effect::Queue(effect) => queue_effect_words(124, effect),
         },
     };
     for word in words {

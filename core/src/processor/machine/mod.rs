@@ -9,6 +9,7 @@ pub use questions::{Doing, Explanation, Summary};
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, TopicPartition};
 use crate::intake::{Intake, IntakeLimits, LaneKey};
@@ -135,14 +136,10 @@ impl<R: Rules> SiteProcessor<R> {
         assert!(now.mono >= self.now.mono, "time moved backwards");
         self.now = now;
         match event {
-            Event::Assigned { epoch, partitions } => self.assigned(epoch, partitions),
-            Event::Revoked { epoch, partitions, deadline } => self.revoked(epoch, &partitions, deadline),
-            Event::Lost { epoch, partitions } => self.lost(epoch, &partitions),
-            Event::Message { epoch, from, offset, message } => self.message(epoch, from, offset, message),
+            Event::Queue(event) => self.queue(event),
             Event::Replied { id, reply } => self.replied(id, reply),
             Event::Published { id, ending } => self.published(id, &ending),
             Event::ExceptionsLoaded { id, ending } => self.exceptions_loaded(id, ending),
-            Event::Committed { id, ending } => self.intake.consumer.committed(id, &ending),
             Event::Control(control) => self.control(control),
             Event::Timer => self.timer(),
         }
@@ -160,6 +157,18 @@ impl<R: Rules> SiteProcessor<R> {
     /// Returns when [`Event::Timer`] is next due, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next_due(), self.intake.lanes.next_wake()].into_iter().flatten().min()
+    }
+
+    fn queue(&mut self, event: QueueEvent) {
+        match event {
+            QueueEvent::Assigned { epoch, partitions } => self.assigned(epoch, partitions),
+            QueueEvent::Revoked { epoch, partitions, deadline } => self.revoked(epoch, &partitions, deadline),
+            QueueEvent::Lost { epoch, partitions } => self.lost(epoch, &partitions),
+            QueueEvent::Message { epoch, from, offset, message } => {
+                self.message(epoch, from, offset, message);
+            }
+            QueueEvent::Committed { id, ending } => self.intake.consumer.committed(id, &ending),
+        }
     }
 
     fn assigned(&mut self, epoch: Epoch, partitions: Vec<(Partition, Vec<Offset>)>) {
@@ -199,7 +208,7 @@ impl<R: Rules> SiteProcessor<R> {
             for &partition in &partitions {
                 self.forget(partition);
             }
-            self.effects.push_back(Effect::Release { epoch, partitions });
+            self.effects.push_back(Effect::Queue(QueueEffect::Release { epoch, partitions }));
         }
     }
 
@@ -314,19 +323,14 @@ impl<R: Rules> SiteProcessor<R> {
 
     fn commit(&mut self) {
         while let Some(commit) = self.intake.consumer.next_commit(&self.rules, &mut self.ids) {
-            self.effects.push_back(Effect::Commit {
-                id: commit.id,
-                epoch: commit.epoch,
-                from: commit.from,
-                upto: commit.upto,
-            });
+            self.effects.push_back(Effect::Queue(commit));
         }
     }
 
     fn regulate(&mut self) {
         let effects = &mut self.effects;
         self.intake.regulate(&self.rules, self.paused, self.recordings.len(), |partition, open| {
-            effects.push_back(Effect::Flow { partition, open });
+            effects.push_back(Effect::Queue(QueueEffect::Flow { partition, open }));
         });
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::call::{Ending, Refusal, RefusalKind};
+use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
 use crate::id::{EffectId, Epoch, Offset, Partition, TopicPartition};
 use crate::intake::IntakeLimits;
@@ -121,7 +122,7 @@ impl Bench {
         self.epoch = Epoch(epoch);
         self.next_offset = start;
         let partitions = vec![(PARTITION, vec![Offset(start)])];
-        self.handle(Event::Assigned { epoch: Epoch(epoch), partitions });
+        self.handle(Event::Queue(QueueEvent::Assigned { epoch: Epoch(epoch), partitions }));
         self.run();
         self.log.clear();
     }
@@ -148,7 +149,7 @@ impl Bench {
     pub(super) fn send_message(&mut self, message: Message) {
         let offset = Offset(self.next_offset);
         self.next_offset += 1;
-        self.handle(Event::Message { epoch: self.epoch, from: MAIN, offset, message });
+        self.handle(Event::Queue(QueueEvent::Message { epoch: self.epoch, from: MAIN, offset, message }));
     }
 
     /// Carries out everything, and what follows from it, until nothing is left to do at this time.
@@ -239,11 +240,11 @@ impl Bench {
             Effect::LoadExceptions { id, .. } => {
                 Event::ExceptionsLoaded { id, ending: Ending::Applied(Vec::new()) }
             }
-            Effect::Commit { id, upto, .. } => {
+            Effect::Queue(QueueEffect::Commit { id, upto, .. }) => {
                 self.committed = upto;
-                Event::Committed { id, ending: Ending::Applied(()) }
+                Event::Queue(QueueEvent::Committed { id, ending: Ending::Applied(()) })
             }
-            Effect::Flow { .. } | Effect::Release { .. } => return None,
+            Effect::Queue(QueueEffect::Flow { .. } | QueueEffect::Release { .. }) => return None,
         })
     }
 
@@ -342,8 +343,10 @@ fn describe(effect: &Effect) -> String {
             format!("exception {} {:?} {}", record.object.key, record.state, record.reason)
         }
         Effect::LoadExceptions { .. } => "load exceptions".to_owned(),
-        Effect::Commit { upto, .. } => format!("commit {}", upto.0),
-        Effect::Flow { open, .. } => format!("flow {}", if *open { "open" } else { "closed" }),
-        Effect::Release { epoch, .. } => format!("release {}", epoch.0),
+        Effect::Queue(QueueEffect::Commit { upto, .. }) => format!("commit {}", upto.0),
+        Effect::Queue(QueueEffect::Flow { open, .. }) => {
+            format!("flow {}", if *open { "open" } else { "closed" })
+        }
+        Effect::Queue(QueueEffect::Release { epoch, .. }) => format!("release {}", epoch.0),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, MAIN, config, is_move, is_write, object, source_md};
 use crate::call::{Ending, Refusal, RefusalKind};
+use crate::consumer::QueueEvent;
 use crate::exception::ExceptionState;
 use crate::id::Offset;
 use crate::model::{Message, ObjectEntry};
@@ -237,7 +238,7 @@ fn bytes_on_their_way_stay_within_the_budget() {
 fn a_paused_site_starts_nothing_and_goes_on_where_it_stopped() {
     let mut bench = Bench::new(config());
     bench.handle(Event::Control(Control::Pause));
-    bench.handle(Event::Message {
+    bench.handle(Event::Queue(QueueEvent::Message {
         epoch: bench.epoch,
         from: MAIN,
         offset: Offset(0),
@@ -246,7 +247,7 @@ fn a_paused_site_starts_nothing_and_goes_on_where_it_stopped() {
             &"a".into(),
             source_md("a", "v1", &[10], "x"),
         ))),
-    });
+    }));
     bench.source.insert(object("a", "v1"), source_md("a", "v1", &[10], "x"));
     bench.run();
     assert_eq!(bench.log, ["flow closed"]);

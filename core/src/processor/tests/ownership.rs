@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, MAIN, PARTITION, config, is_move, object, source_md};
 use crate::call::Ending;
+use crate::consumer::QueueEvent;
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Epoch, Offset};
 use crate::model::{Message, ObjectEntry};
@@ -11,7 +12,7 @@ use crate::time::Span;
 fn revoke(bench: &mut Bench, within: Span) {
     let deadline = bench.now.mono + within;
     let partitions = vec![PARTITION];
-    bench.handle(Event::Revoked { epoch: bench.epoch, partitions, deadline });
+    bench.handle(Event::Queue(QueueEvent::Revoked { epoch: bench.epoch, partitions, deadline }));
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn a_request_that_outlives_its_owner_keeps_its_key_closed() {
     let mut bench = Bench::new(config());
     bench.write("a", "v1", &[10], "x");
     let ghost = bench.run_until_call(is_move);
-    bench.handle(Event::Lost { epoch: bench.epoch, partitions: vec![PARTITION] });
+    bench.handle(Event::Queue(QueueEvent::Lost { epoch: bench.epoch, partitions: vec![PARTITION] }));
     bench.assign(2, 0);
     bench.write("a", "v1", &[10], "x");
     bench.write("b", "v1", &[10], "x");
@@ -67,11 +68,16 @@ fn a_request_that_outlives_its_owner_keeps_its_key_closed() {
 #[test]
 fn messages_and_answers_of_an_old_assignment_are_ignored() {
     let mut bench = Bench::new(config());
-    bench.handle(Event::Lost { epoch: bench.epoch, partitions: vec![PARTITION] });
+    bench.handle(Event::Queue(QueueEvent::Lost { epoch: bench.epoch, partitions: vec![PARTITION] }));
     bench.assign(2, 5);
     let entry = ObjectEntry::of("photos", &"a".into(), source_md("a", "v1", &[10], "x"));
     let message = Message::Object(Box::new(entry));
-    bench.handle(Event::Message { epoch: Epoch(1), from: MAIN, offset: Offset(9), message });
+    bench.handle(Event::Queue(QueueEvent::Message {
+        epoch: Epoch(1),
+        from: MAIN,
+        offset: Offset(9),
+        message,
+    }));
     bench.run();
     assert!(bench.log.is_empty(), "{:?}", bench.log);
 }
@@ -91,7 +97,7 @@ fn a_new_owner_takes_parked_entries_over() {
         next: Some(bench.now.wall),
     };
     let partitions = vec![(PARTITION, vec![Offset(0)])];
-    bench.handle(Event::Assigned { epoch: Epoch(2), partitions });
+    bench.handle(Event::Queue(QueueEvent::Assigned { epoch: Epoch(2), partitions }));
     let load = bench.take(|effect| matches!(effect, Effect::LoadExceptions { .. }));
     let Effect::LoadExceptions { id, .. } = load else { panic!("a load") };
     bench.handle(Event::ExceptionsLoaded { id, ending: Ending::Applied(vec![record]) });
@@ -104,7 +110,7 @@ fn a_new_owner_takes_parked_entries_over() {
 fn messages_wait_until_the_parked_entries_are_known() {
     let mut bench = Bench::new(config());
     let partitions = vec![(PARTITION, vec![Offset(0)])];
-    bench.handle(Event::Assigned { epoch: Epoch(2), partitions });
+    bench.handle(Event::Queue(QueueEvent::Assigned { epoch: Epoch(2), partitions }));
     bench.epoch = Epoch(2);
     bench.write("a", "v1", &[10], "x");
     let load = bench.take(|effect| matches!(effect, Effect::LoadExceptions { .. }));
