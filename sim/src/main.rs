@@ -13,6 +13,10 @@ use backbeat_sim::scenario::Scenario;
 use backbeat_sim::{mutants, runner};
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// Machines and models allocate small things often; nothing in a run depends on where they lie.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An invariant broke, a planted bug escaped, or a mark was not reached.
 const ANSWER_IS_BAD: u8 = 3;
 /// Wrong usage.

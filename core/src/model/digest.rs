@@ -7,6 +7,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::json_text::{decode_string, write_canonical};
+use super::location::Part;
 
 /// Keeps a string apart from the number or literal that is spelled alike.
 const STRING: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -34,6 +35,12 @@ pub(super) fn text(name: &str, content: &str) -> u128 {
 /// The digest of a member whose value is the non-negative integer `number`.
 pub(super) fn number(name: &str, number: u64) -> u128 {
     member(name, &number.to_string())
+}
+
+/// The digest of a part that a reader sees.
+pub(super) fn part(part: &Part) -> u128 {
+    let seed = xxh3_64(&part.size.to_le_bytes()) ^ u64::from(part.number).rotate_left(32);
+    xxh3_128_with_seed(part.md5.as_bytes(), seed)
 }
 
 fn canonical(name: &str, raw: &str) -> u128 {

@@ -43,6 +43,16 @@ impl RawJson {
         Self(text.into())
     }
 
+    /// A non-negative integer.
+    pub fn number(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+
+    /// A truth value.
+    pub fn bool(value: bool) -> Self {
+        Self(if value { "true" } else { "false" }.into())
+    }
+
     /// A text that the scanner has already accepted.
     pub(super) fn scanned(text: &str) -> Self {
         Self(text.into())

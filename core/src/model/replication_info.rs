@@ -1,6 +1,6 @@
 //! What a version's metadata says about its replication: which sites, how far each is, and what has to be carried over.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -94,6 +94,27 @@ struct Settings {
     form: Option<Form>,
 }
 
+/// Settings with their digest, computed once.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    digest: OnceLock<u128>,
+}
+
+impl Shared {
+    fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings, digest: OnceLock::new() })
+    }
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings
+    }
+}
+
+impl Eq for Shared {}
+
 const INFO_MEMBERS: [&str; 9] = [
     "status",
     "backends",
@@ -111,7 +132,7 @@ const INFO_MEMBERS: [&str; 9] = [
 pub struct ReplicationInfo {
     status: OverallStatus,
     backends: Arc<[Backend]>,
-    settings: Arc<Settings>,
+    shared: Arc<Shared>,
 }
 
 impl Default for ReplicationInfo {
@@ -142,14 +163,14 @@ impl ReplicationInfo {
             is_nfs: None,
             form: None,
         };
-        Self { status, backends: backends.into(), settings: Arc::new(settings) }
+        Self { status, backends: backends.into(), shared: Shared::new(settings) }
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, MetadataError> {
         let mut info = Self::default();
         let mut status = OverallStatus::None;
         let mut backends = Ok(Vec::new());
-        let mut settings = (*info.settings).clone();
+        let mut settings = info.settings().clone();
         let known = |name: &str| INFO_MEMBERS.into_iter().find(|known| *known == name);
         let slots = members::read(text, known, |name, value| {
             let content = text_of(value);
@@ -200,22 +221,30 @@ impl ReplicationInfo {
         settings.form = (!usual).then(|| slots.into());
         info.status = status;
         info.backends = backends?.into();
-        info.settings = Arc::new(settings);
+        info.shared = Shared::new(settings);
         Ok(info)
     }
 
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
     pub(super) fn write(&self, out: &mut String) {
-        let extra: Vec<&'static str> = match &self.settings.form {
+        let extra: Vec<&'static str> = match &self.settings().form {
             None => INFO_MEMBERS.to_vec(),
             Some(_) => INFO_MEMBERS.into_iter().filter(|name| self.says(name)).collect(),
         };
-        let form = self.settings.form.as_deref().unwrap_or(&[]);
+        let form = self.settings().form.as_deref().unwrap_or(&[]);
         members::write(out, form, &extra, |out, name| self.write_member(out, name));
     }
 
     /// The digest of what belongs to a revision: everything but the statuses and the list of sites.
     pub(super) fn settings_digest(&self) -> u128 {
-        let settings = &self.settings;
+        *self.shared.digest.get_or_init(|| self.compute_settings_digest())
+    }
+
+    fn compute_settings_digest(&self) -> u128 {
+        let settings = self.settings();
         let mut content = String::with_capacity(32);
         for flag in settings.content.iter() {
             content.push_str(flag.as_str());
@@ -242,25 +271,28 @@ impl ReplicationInfo {
     /// The digest of what belongs to the status part of a state tag: the rest.
     pub(super) fn status_digest(&self) -> u64 {
         let mut text = String::with_capacity(128);
-        for part in [self.status.as_str(), self.storage_class()] {
+        let mut add = |part: &str| {
             text.push_str(part);
             text.push('\0');
-        }
+        };
+        add(self.status.as_str());
+        add(self.storage_class());
         for backend in self.backends() {
-            backend.write(&mut text);
+            add(backend.site.as_str());
+            add(backend.status.as_str());
+            add(&backend.data_store_version_id);
+            for slot in backend.form.iter().flat_map(|form| form.iter()) {
+                if let Slot::Raw(name, value) = slot {
+                    add(name.as_str());
+                    add(value.as_str());
+                }
+            }
         }
         xxh3_64(text.as_bytes())
     }
 
-    pub(super) fn same_settings(&self, other: &Self) -> bool {
-        if Arc::ptr_eq(&self.settings, &other.settings) {
-            return true;
-        }
-        self.settings_digest() == other.settings_digest()
-    }
-
     fn says(&self, name: &str) -> bool {
-        let settings = &self.settings;
+        let settings = self.settings();
         match name {
             "status" => self.status != OverallStatus::None,
             "backends" => !self.backends.is_empty(),
@@ -275,7 +307,7 @@ impl ReplicationInfo {
     }
 
     fn write_member(&self, out: &mut String, name: &str) {
-        let settings = &self.settings;
+        let settings = self.settings();
         match name {
             "status" => write_string(out, self.status.as_str()),
             "backends" => write_list(out, &self.backends, |out, backend| backend.write(out)),
@@ -322,33 +354,33 @@ impl ReplicationInfo {
 
     /// What has to be carried over.
     pub fn content(&self) -> &[ContentFlag] {
-        &self.settings.content
+        &self.settings().content
     }
 
     /// Whether `flag` is among [`Self::content`].
     pub fn has(&self, flag: &ContentFlag) -> bool {
-        self.settings.content.contains(flag)
+        self.settings().content.contains(flag)
     }
 
     /// The ARN of the destination bucket.
     pub fn destination(&self) -> &str {
-        &self.settings.destination
+        &self.settings().destination
     }
 
     /// The bucket at the destination: what follows the last colon of the ARN.
     pub fn destination_bucket(&self) -> Bucket {
-        let arn = &*self.settings.destination;
+        let arn = &*self.settings().destination;
         arn.rsplit_once(':').map_or(arn, |(_, bucket)| bucket).into()
     }
 
     /// The storage classes as the rule gave them, comma-separated and with any `:preferred_read`.
     pub fn storage_class(&self) -> &str {
-        &self.settings.storage_class
+        &self.settings().storage_class
     }
 
     /// The comma-separated cloud types among the sites; empty if all sites are of the Scality type.
     pub fn storage_type(&self) -> &str {
-        &self.settings.storage_type
+        &self.settings().storage_type
     }
 
     /// The sites that the storage class names, without the preferred-read mark. This, not the list of backends, is what routing
@@ -363,22 +395,22 @@ impl ReplicationInfo {
     }
 
     fn site_names(&self) -> impl Iterator<Item = &str> {
-        self.settings.storage_class.split(',').map(|name| name.strip_suffix(PREFERRED_READ).unwrap_or(name))
+        self.settings().storage_class.split(',').map(|name| name.strip_suffix(PREFERRED_READ).unwrap_or(name))
     }
 
     /// The role ARNs: the source's, and for Scality sites the target's.
     pub fn roles(&self) -> Vec<&str> {
-        if self.settings.role.is_empty() { Vec::new() } else { self.settings.role.split(',').collect() }
+        if self.settings().role.is_empty() { Vec::new() } else { self.settings().role.split(',').collect() }
     }
 
     /// The roles as written.
     pub fn role(&self) -> &str {
-        &self.settings.role
+        &self.settings().role
     }
 
     /// Whether the source bucket is fed by NFS, hence not versioned.
     pub fn is_nfs(&self) -> bool {
-        self.settings.is_nfs == Some(true)
+        self.settings().is_nfs == Some(true)
     }
 
     /// With another overall status.
@@ -431,9 +463,9 @@ impl ReplicationInfo {
     }
 
     fn with_settings(&self, edit: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = (*self.settings).clone();
+        let mut settings = self.settings().clone();
         edit(&mut settings);
-        Self { settings: Arc::new(settings), ..self.clone() }
+        Self { shared: Shared::new(settings), ..self.clone() }
     }
 
     /// The form that asks for one more attempt at one site: only that site, PENDING, as the only storage class

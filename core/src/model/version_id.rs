@@ -99,12 +99,19 @@ impl VersionId {
         let rest = self.0.get(20..).unwrap_or("");
         let tail =
             rest.bytes().fold(0_u128, |number, byte| number.wrapping_mul(256).wrapping_add(byte.into()));
-        format!(
-            "{:0>6}{:0>6}{:0>20}",
-            base62(digits(0..10).into()),
-            base62(digits(10..20).into()),
-            base62(tail)
-        )
+        let mut encoded = [b'0'; BASE62_LENGTH];
+        base62(&mut encoded[..6], digits(0..10).into());
+        base62(&mut encoded[6..12], digits(10..20).into());
+        let mut rest = base62(&mut encoded[12..], tail);
+        let text = std::str::from_utf8(&encoded).expect("digits and letters");
+        let mut text = text.to_owned();
+        // A tail of more than 20 digits, which no id of this engine's sites has, makes the text longer.
+        while rest > 0 {
+            let mut digit = [b'0'];
+            rest = base62(&mut digit, rest);
+            text.insert(12, char::from(digit[0]));
+        }
+        text
     }
 
     /// Reads [`Self::to_base62`].
@@ -151,13 +158,23 @@ fn padded_group(group: &str) -> String {
     format!("{cut:<7}")
 }
 
-fn base62(mut number: u128) -> String {
-    let mut reversed = Vec::new();
+/// Fills `place` with the lowest digits of `number` from the right; returns what does not fit.
+fn base62(place: &mut [u8], number: u128) -> u128 {
+    let digit = |value: u64| ALPHABET[usize::try_from(value % 62).expect("a remainder below 62")];
+    let mut slots = place.iter_mut().rev();
+    let mut wide = number;
+    while wide > u128::from(u64::MAX) {
+        let Some(slot) = slots.next() else { return wide };
+        *slot = digit(u64::try_from(wide % 62).expect("a remainder below 62"));
+        wide /= 62;
+    }
+    let mut number = u64::try_from(wide).expect("64 bits");
     while number > 0 {
-        reversed.push(ALPHABET[usize::try_from(number % 62).expect("a remainder below 62")]);
+        let Some(slot) = slots.next() else { return number.into() };
+        *slot = digit(number);
         number /= 62;
     }
-    reversed.iter().rev().map(|&byte| char::from(byte)).collect()
+    0
 }
 
 fn unbase62(text: &str) -> Option<u128> {
@@ -195,6 +212,25 @@ mod tests {
         assert_eq!(VersionId::decode("wHtI53.S4ApsYLRI5VZZ3Iw.7ny4NgQz"), Err(VersionIdError::NotBase62));
         assert_eq!(VersionId::decode("aJLWKz4Ko9IjBBgXKj5KQT2G9UHv0g7P"), Err(VersionIdError::WrongLength));
         assert_eq!(VersionId::decode(&"z".repeat(40)), Err(VersionIdError::Empty));
+    }
+
+    #[test]
+    fn a_tail_of_many_bytes_makes_the_text_longer() {
+        let id = VersionId::from(format!("98200000000000999999{}", "\u{ffff}".repeat(7)).as_str());
+        let tail = format!("{:0>20}", naive_base62("\u{ffff}".repeat(7).bytes()));
+        assert!(tail.len() > 20, "{tail}");
+        assert!(id.to_base62().ends_with(&tail), "{} {tail}", id.to_base62());
+    }
+
+    fn naive_base62(bytes: impl Iterator<Item = u8>) -> String {
+        let mut number =
+            bytes.fold(0_u128, |number, byte| number.wrapping_mul(256).wrapping_add(byte.into()));
+        let mut digits = Vec::new();
+        while number > 0 {
+            digits.push(ALPHABET[usize::try_from(number % 62).expect("below 62")]);
+            number /= 62;
+        }
+        digits.iter().rev().map(|&digit| char::from(digit)).collect()
     }
 
     proptest! {

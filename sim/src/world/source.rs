@@ -124,7 +124,12 @@ pub struct SourceSite {
     asked_without_data: ReplicationInfo,
     /// The commit time that every record carries: nothing depends on it.
     stamp: Arc<str>,
+    /// What the metadata of every new version starts from.
+    template: ObjectMd,
 }
+
+/// The members that a put does not decide have their final values.
+const TEMPLATE: &str = r#"{"owner-id":"79a59df900b949e5","content-length":0,"content-md5":"","acl":{"Canned":"private"},"key":"","location":null,"isDeleteMarker":false,"tags":{"team":"first"},"replicationInfo":{},"dataStoreName":"us-east-1","originOp":"","last-modified":"","x-amz-meta-color":"blue","versionId":""}"#;
 
 /// The largest number of versions in one run.
 const VERSIONS_MAX: u64 = 1_000_000;
@@ -170,6 +175,9 @@ impl SourceSite {
         };
         let asked_with_data = asked(vec![ContentFlag::Data, ContentFlag::Metadata]);
         let asked_without_data = asked(vec![ContentFlag::Metadata]);
+        let template = ObjectMd::parse(TEMPLATE).expect("the template is valid");
+        // Digests of all that follows are corrections of the template's.
+        template.revision();
         Self {
             bucket: Bucket::from(SOURCE_BUCKET),
             keys,
@@ -184,6 +192,7 @@ impl SourceSite {
             asked_with_data,
             asked_without_data,
             stamp: "2026-11-20T16:26:15.045Z".into(),
+            template,
         }
     }
 
@@ -251,12 +260,15 @@ impl SourceSite {
         let stamp = u64::try_from(WALL_START).expect("positive") + now / 1_000;
         let marker = put == Put::Marker;
         let operation = if marker { "s3:ObjectRemoved:DeleteMarkerCreated" } else { "s3:ObjectCreated:Put" };
-        let text = format!(
-            r#"{{"owner-id":"79a59df900b949e5","content-length":{length},"content-md5":"{md5}","acl":{{"Canned":"private"}},"key":{key},"location":null,"isDeleteMarker":{marker},"tags":{{"team":"first"}},"replicationInfo":{{}},"dataStoreName":"us-east-1","originOp":"{operation}","last-modified":"t{stamp}","x-amz-meta-color":"blue","versionId":{id}}}"#,
-            key = RawJson::string(object_key.as_str()).as_str(),
-            id = RawJson::string(id.as_str()).as_str(),
-        );
-        let md = ObjectMd::parse(&text).expect("what clients write is valid");
+        let members = [
+            ("content-length", RawJson::number(length)),
+            ("content-md5", RawJson::string(&md5)),
+            ("key", RawJson::string(object_key.as_str())),
+            ("isDeleteMarker", RawJson::bool(marker)),
+            ("last-modified", RawJson::string(&format!("t{stamp}"))),
+            ("versionId", RawJson::string(id.as_str())),
+        ];
+        let md = self.template.with_members(&members).with_origin_op(operation);
         let md = md.with_location(locations).with_replication(replication);
         self.versions.push(SourceVersion {
             key,

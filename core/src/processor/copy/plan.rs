@@ -105,7 +105,7 @@ impl CopyJob {
         if self.target.as_ref().is_some_and(|target| target.fingerprint() == md.fingerprint()) {
             return self.end(Outcome::Copied { source: md, bytes: self.bytes_moved });
         }
-        let layout = md.part_layout();
+        let layout = md.part_layout().to_vec();
         self.keep_data =
             !layout.is_empty() && self.target.as_ref().is_some_and(|target| has_data_of(target, &md));
         if self.keep_data || layout.is_empty() {

@@ -1,0 +1,201 @@
+//! Everything in a document but the members that the engine edits for every status: shared between such edits.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::model::VersionId;
+use crate::model::json_text::RawJson;
+use crate::model::location::lenient_u64;
+use crate::model::members::{Name, Slot};
+use crate::model::{digest, model_defaults};
+
+use super::ENCRYPTION;
+
+/// Digests over the untyped members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// All that belong to a revision.
+    pub(super) all: u128,
+    /// Those that must be equal at a replica.
+    pub(super) at_replica: u128,
+}
+
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) slots: Vec<Slot>,
+    pub(super) version_id: Option<VersionId>,
+    pub(super) is_null: bool,
+    pub(super) is_delete_marker: bool,
+    pub(super) content_length: u64,
+    pub(super) content_md5: Arc<str>,
+    pub(super) data_store_name: Arc<str>,
+    pub(super) owner_id: Arc<str>,
+    pub(super) last_modified: Arc<str>,
+    sums: OnceLock<Sums>,
+}
+
+impl Base {
+    pub(super) fn new(slots: Vec<Slot>) -> Self {
+        let empty: Arc<str> = "".into();
+        let mut base = Self {
+            slots: Vec::new(),
+            version_id: None,
+            is_null: false,
+            is_delete_marker: false,
+            content_length: 0,
+            content_md5: empty.clone(),
+            data_store_name: empty.clone(),
+            owner_id: empty.clone(),
+            last_modified: empty,
+            sums: OnceLock::new(),
+        };
+        for slot in &slots {
+            if let Slot::Raw(name, value) = slot {
+                base.note(name.as_str(), value);
+            }
+        }
+        base.slots = slots;
+        base
+    }
+
+    /// The same with other slots that say the same.
+    fn with_slots(&self, slots: Vec<Slot>) -> Self {
+        Self {
+            slots,
+            version_id: self.version_id.clone(),
+            is_null: self.is_null,
+            is_delete_marker: self.is_delete_marker,
+            content_length: self.content_length,
+            content_md5: self.content_md5.clone(),
+            data_store_name: self.data_store_name.clone(),
+            owner_id: self.owner_id.clone(),
+            last_modified: self.last_modified.clone(),
+            sums: self.sums.clone(),
+        }
+    }
+
+    /// With untyped members set, each in its place or at the end.
+    pub(super) fn with(&self, changes: &[(&str, RawJson)]) -> Self {
+        let mut slots = Vec::with_capacity(self.slots.len() + changes.len());
+        slots.extend_from_slice(&self.slots);
+        let mut base = self.with_slots(slots);
+        for (name, value) in changes {
+            base.note(name, value);
+            let old = match base.slots.iter_mut().find(|slot| slot.name() == *name) {
+                Some(Slot::Raw(_, old)) => Some(std::mem::replace(old, value.clone())),
+                Some(Slot::Typed(name)) => panic!("the member {name} has an edit of its own"),
+                None => {
+                    let known = model_defaults::known_name(name);
+                    let name = known.map_or_else(|| Name::Other((*name).into()), Name::Known);
+                    base.slots.push(Slot::Raw(name, value.clone()));
+                    None
+                }
+            };
+            base.correct_sums(name, old.as_ref(), value);
+        }
+        base
+    }
+
+    /// Without the member `name`.
+    pub(super) fn without(&self, name: &str) -> Self {
+        Self::new(self.slots.iter().filter(|slot| slot.name() != name).cloned().collect())
+    }
+
+    /// With a typed place for `name`: itself if it has one.
+    pub(super) fn with_place(base: &Arc<Self>, name: &'static str) -> Arc<Self> {
+        let place = base.slots.iter().position(|slot| slot.name() == name);
+        if place.is_some_and(|index| matches!(base.slots[index], Slot::Typed(_))) {
+            return base.clone();
+        }
+        let mut slots = base.slots.clone();
+        match place {
+            Some(index) => slots[index] = Slot::Typed(name),
+            None => slots.push(Slot::Typed(name)),
+        }
+        let mut base = base.with_slots(slots);
+        if place.is_some() {
+            base.sums = OnceLock::new();
+        }
+        Arc::new(base)
+    }
+
+    /// The JSON of an untyped member.
+    pub(super) fn member(&self, name: &str) -> Option<&RawJson> {
+        self.slots.iter().find_map(|slot| match slot {
+            Slot::Raw(found, value) if found.as_str() == name => Some(value),
+            Slot::Raw(..) | Slot::Typed(_) => None,
+        })
+    }
+
+    /// Takes over what a member says, if it is one of those that are asked for often.
+    fn note(&mut self, name: &str, value: &RawJson) {
+        let text = || -> Arc<str> { value.to_text().map_or_else(|| "".into(), |text| text.as_ref().into()) };
+        match name {
+            "versionId" => self.version_id = Some(text()).filter(|id| !id.is_empty()).map(Into::into),
+            "isNull" => self.is_null = value.as_str() == "true",
+            "isDeleteMarker" => self.is_delete_marker = value.as_str() == "true",
+            "content-length" => self.content_length = lenient_u64(value.as_str()).unwrap_or(0),
+            "content-md5" => self.content_md5 = text(),
+            "dataStoreName" => self.data_store_name = text(),
+            "owner-id" => self.owner_id = text(),
+            "last-modified" => self.last_modified = text(),
+            _ => {}
+        }
+    }
+
+    /// The digests of the untyped members, each a sum over members.
+    pub(super) fn sums(&self) -> Sums {
+        *self.sums.get_or_init(|| {
+            let mut sums = Sums::default();
+            for slot in &self.slots {
+                if let Slot::Raw(name, value) = slot {
+                    let digest = self.digest_of(name.as_str(), value.as_str());
+                    sums.change(name.as_str(), 0, digest);
+                }
+            }
+            sums
+        })
+    }
+
+    /// Brings digests that are known up to date after `name` went from `old` to `new`.
+    fn correct_sums(&mut self, name: &str, old: Option<&RawJson>, new: &RawJson) {
+        let Some(mut sums) = self.sums.get().copied() else { return };
+        self.sums = OnceLock::new();
+        if name == "last-modified" && self.member("creation-time").is_some() {
+            // It is the default of the other one.
+            return;
+        }
+        let before = old.map_or(0, |old| self.digest_of(name, old.as_str()));
+        sums.change(name, before, self.digest_of(name, new.as_str()));
+        self.sums = sums.into();
+    }
+
+    /// What a member adds to the digests. One at its default counts as one that is not there, which is what filling in the
+    /// defaults would make of it.
+    fn digest_of(&self, name: &str, raw: &str) -> u128 {
+        let default = if name == "creation-time" {
+            self.member("last-modified").map(RawJson::as_str)
+        } else {
+            model_defaults::default_of(name)
+        };
+        if default == Some(raw) {
+            return 0;
+        }
+        let digest = digest::member(name, raw);
+        // A default may be spelled in another way.
+        if default.is_some_and(|default| digest == digest::member(name, default)) { 0 } else { digest }
+    }
+}
+
+impl Sums {
+    fn change(&mut self, name: &str, old: u128, new: u128) {
+        if name == "md-model-version" {
+            return;
+        }
+        let change = new.wrapping_sub(old);
+        self.all = self.all.wrapping_add(change);
+        if !matches!(name, "owner-id" | "owner-display-name" | "dataStoreName") && !ENCRYPTION.contains(&name)
+        {
+            self.at_replica = self.at_replica.wrapping_add(change);
+        }
+    }
+}

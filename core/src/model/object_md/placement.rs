@@ -1,0 +1,103 @@
+//! Where the bytes of a document lie, how it spelled that, and what follows from it, each computed once.
+
+use std::sync::OnceLock;
+
+use crate::model::digest;
+use crate::model::json_text::{elements, text_of, write_string};
+use crate::model::location::{self, Location, Part};
+
+use super::{LOCATION, MetadataError};
+
+/// How the document spelled its locations, kept until they are replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    #[default]
+    Null,
+    /// A legacy document holds the data key alone.
+    Key,
+    List,
+}
+
+/// The member `location`.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    form: Form,
+    locations: Vec<Location>,
+    digest: OnceLock<u128>,
+    layout: OnceLock<Vec<Part>>,
+    layout_digest: OnceLock<u128>,
+}
+
+impl Placement {
+    pub(super) fn new(form: Form, locations: Vec<Location>) -> Self {
+        Self { form, locations, ..Self::default() }
+    }
+
+    pub(super) fn parse(value: &str) -> Result<Self, MetadataError> {
+        if value == "null" {
+            return Ok(Self::default());
+        }
+        if let Some(key) = text_of(value) {
+            return Ok(Self::new(Form::Key, vec![Location::legacy(&key)]));
+        }
+        let expected = MetadataError::member(LOCATION, "null, a string or an array of objects");
+        let list = elements(value).ok_or(expected)?;
+        let locations = list.into_iter().map(Location::parse).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::new(Form::List, locations))
+    }
+
+    pub(super) fn locations(&self) -> &[Location] {
+        &self.locations
+    }
+
+    pub(super) fn into_locations(self) -> Vec<Location> {
+        self.locations
+    }
+
+    /// What it says; where a piece stands in the list counts, hence the rotation.
+    pub(super) fn digest(&self) -> u128 {
+        *self.digest.get_or_init(|| {
+            let pieces = self.locations.iter().map(Location::digest);
+            pieces.fold(0, |sum: u128, piece| sum.rotate_left(1).wrapping_add(piece))
+        })
+    }
+
+    /// The parts that a reader sees, in order.
+    pub(super) fn layout(&self) -> &[Part] {
+        self.layout.get_or_init(|| location::parts(&self.locations))
+    }
+
+    /// What a reader sees of it: parts, their sizes and digests.
+    pub(super) fn layout_digest(&self) -> u128 {
+        *self.layout_digest.get_or_init(|| {
+            self.layout()
+                .iter()
+                .fold(0, |sum: u128, part| sum.rotate_left(1).wrapping_add(digest::part(part)))
+        })
+    }
+
+    /// Appends it as the document spelled it.
+    pub(super) fn write(&self, out: &mut String) {
+        match self.form {
+            Form::Null => out.push_str("null"),
+            Form::Key => write_string(out, self.locations.first().map_or("", |only| &only.key)),
+            Form::List => self.write_list(out),
+        }
+    }
+
+    /// Appends it as upstream's model would: a legacy key becomes a list.
+    pub(super) fn write_model(&self, out: &mut String) {
+        if self.form == Form::Null { out.push_str("null") } else { self.write_list(out) }
+    }
+
+    fn write_list(&self, out: &mut String) {
+        out.push('[');
+        for (index, location) in self.locations.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            location.write(out);
+        }
+        out.push(']');
+    }
+}
