@@ -18,6 +18,38 @@ pub struct SiteConfig {
     pub replication_group: String,
     /// The name that data locations carry, as CloudServer's location constraint.
     pub data_store_name: String,
+    /// Buckets at other S3 servers that the routes for cloud locations write to.
+    pub locations: Vec<CloudLocation>,
+    /// `host:port` of the engine's API, which `/_/backbeat/api/...` leads to; none: there is no such route.
+    pub api: Option<String>,
+}
+
+/// A bucket at another S3 server, as CloudServer's locations of type `aws_s3`.
+#[derive(Clone)]
+pub struct CloudLocation {
+    /// Its name in storage classes and in the locations of data.
+    pub name: String,
+    /// `host:port`, plain HTTP.
+    pub endpoint: String,
+    /// The bucket there.
+    pub bucket: String,
+    /// Who signs.
+    pub access_key: String,
+    /// The secret; never printed.
+    pub secret_key: String,
+    /// True if objects keep their key (upstream's `bucketMatch`), false if the source bucket is put in front of it.
+    pub keeps_keys: bool,
+}
+
+impl fmt::Debug for CloudLocation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CloudLocation")
+            .field("name", &self.name)
+            .field("endpoint", &self.endpoint)
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Keys and whom they belong to.

@@ -55,6 +55,7 @@ refusals! {
     no_such_key, NOT_FOUND, "NoSuchKey", "The specified key does not exist.";
     no_such_upload, NOT_FOUND, "NoSuchUpload", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed.";
     no_such_version, NOT_FOUND, "NoSuchVersion", "Indicates that the version ID specified in the request does not match an existing version.";
+    not_implemented, NOT_IMPLEMENTED, "NotImplemented", "A header you provided implies functionality that is not implemented.";
     not_modified, NOT_MODIFIED, "NotModified", "Not Modified.";
     object_not_found, NOT_FOUND, "ObjNotFound", "This object does not exist";
     precondition_failed, PRECONDITION_FAILED, "PreconditionFailed", "At least one of the preconditions you specified did not hold.";

@@ -1,12 +1,14 @@
 //! The site: its configuration, its store and its files, and the two ways to its metadata: snapshots and commits.
 
 use super::changes::{Changes, DATA, EPOCH, META};
+use super::cloud::Cloud;
 use super::config::{Account, SiteConfig};
 use super::data::{DataFiles, random_hex};
 use super::error::{Outcome, Refusal};
 use super::journal::{Journal, last_sequence};
 use super::placeholder;
 use crate::embedded::{KeyRange, Read, ReadTxn, Store, StoreError, StoreOptions};
+use crate::http::{Credentials, SignedClient};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Site {
     files: DataFiles,
     end: watch::Sender<u64>,
     journal: Journal,
+    locations: Vec<Cloud>,
+    api: Option<SignedClient>,
 }
 
 impl Site {
@@ -90,7 +94,11 @@ impl Site {
         ensure_epoch(&store).await?;
         let (end, watched) = watch::channel(store.read(|txn| last_sequence(txn))?);
         let journal = Journal::open(store.clone(), watched)?;
-        let site = Arc::new(Self { config, store, files, end, journal });
+        let locations = config.locations.iter().map(Cloud::new).collect();
+        // Requests to the API are not signed.
+        let nobody = Credentials::new("", "");
+        let api = config.api.as_ref().map(|address| SignedClient::new(address, nobody, "us-east-1"));
+        let site = Arc::new(Self { config, store, files, end, journal, locations, api });
         tokio::spawn(placeholder::repair_forever(Arc::downgrade(&site)));
         Ok(site)
     }
@@ -126,6 +134,16 @@ impl Site {
 
     pub(super) fn files(&self) -> &DataFiles {
         &self.files
+    }
+
+    /// The cloud location of that name.
+    pub(super) fn location(&self, name: &str) -> Option<&Cloud> {
+        self.locations.iter().find(|location| location.name() == name)
+    }
+
+    /// The way to the engine's API.
+    pub(super) fn api(&self) -> Option<&SignedClient> {
+        self.api.as_ref()
     }
 
     pub(super) fn account(&self, access_key: &str) -> Option<&Account> {

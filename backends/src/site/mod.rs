@@ -8,6 +8,7 @@
 mod access;
 mod bucket;
 mod changes;
+mod cloud;
 mod config;
 mod data;
 mod error;
@@ -27,7 +28,7 @@ mod server;
 mod timestamp;
 mod versioning;
 
-pub use config::{Account, ReplicationEndpoint, SiteConfig};
+pub use config::{Account, CloudLocation, ReplicationEndpoint, SiteConfig};
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::{Site, SiteError};
 pub use server::serve;

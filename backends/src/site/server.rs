@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 
 /// What the paths of the engine's routes start with.
 pub(super) const BACKBEAT: &str = "/_/backbeat/";
+/// What the paths of CloudServer's metadata server start with.
+pub(super) const METADATA: &str = "/_/metadata/";
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
 /// A client that does not send the head of a request in this time is given up.
@@ -134,7 +136,8 @@ async fn answer(
     service: S3Service,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let is_internal = request.uri().path().starts_with(BACKBEAT);
+    let path = request.uri().path();
+    let is_internal = path.starts_with(BACKBEAT) || path.starts_with(METADATA);
     // Only uniqueness matters; without entropy the zeros say that there was none.
     let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
     let answered = if is_internal && long_path::is_long(&request) {

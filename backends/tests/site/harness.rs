@@ -52,6 +52,8 @@ pub(crate) fn config(data_dir: &Path) -> SiteConfig {
         }],
         replication_group: "RG001".into(),
         data_store_name: "us-east-1".into(),
+        locations: Vec::new(),
+        api: None,
     }
 }
 
@@ -61,7 +63,15 @@ impl Server {
     }
 
     pub(crate) async fn start_with(data_dir: &Path, options: StoreOptions) -> Self {
-        let site = Site::open_with(config(data_dir), options).await.unwrap();
+        Self::start_as(config(data_dir), options).await
+    }
+
+    pub(crate) async fn start_configured(config: SiteConfig) -> Self {
+        Self::start_as(config, StoreOptions::default()).await
+    }
+
+    async fn start_as(config: SiteConfig, options: StoreOptions) -> Self {
+        let site = Site::open_with(config, options).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel::<()>();

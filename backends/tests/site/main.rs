@@ -7,5 +7,6 @@ mod harness;
 mod journal;
 mod multipart;
 mod objects;
+mod replay;
 mod routes;
 mod versions;

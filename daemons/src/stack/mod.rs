@@ -128,8 +128,9 @@ impl Stack {
 
         let (stop_servers, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        let source =
-            RunningSite::source(&config.data_dir, &names).await.context("cannot open the source site")?;
+        let source = RunningSite::source(&config.data_dir, &names, api_address)
+            .await
+            .context("cannot open the source site")?;
         source.serve(source_listener, stopped.clone(), &mut servers);
         let mut target_sites = Vec::new();
         for (index, (name, listener, address)) in targets.into_iter().enumerate() {

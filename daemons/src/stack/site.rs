@@ -33,13 +33,16 @@ pub(super) struct RunningSite(Arc<Site>);
 
 impl RunningSite {
     /// The source, which may replicate to `targets`; the first is the default.
-    pub(super) async fn source(data_dir: &Path, targets: &[String]) -> Result<Self> {
+    /// Its route to the API leads to `api`.
+    pub(super) async fn source(data_dir: &Path, targets: &[String], api: SocketAddr) -> Result<Self> {
         let endpoints = targets.iter().enumerate().map(|(index, name)| ReplicationEndpoint {
             site: name.clone(),
             cloud_type: None,
             is_default: index == 0,
         });
-        Self::open(config("source", &data_dir.join("source"), 0, endpoints.collect())).await
+        let mut config = config("source", &data_dir.join("source"), 0, endpoints.collect());
+        config.api = Some(api.to_string());
+        Self::open(config).await
     }
 
     /// The target `name`, the `index`th. Every site has a group id of its own in its version ids.
@@ -88,6 +91,8 @@ fn config(name: &str, data_dir: &Path, index: usize, endpoints: Vec<ReplicationE
         replication_endpoints: endpoints,
         replication_group: format!("RG{:03}", index + 1),
         data_store_name: REGION.to_owned(),
+        locations: Vec::new(),
+        api: None,
     }
 }
 

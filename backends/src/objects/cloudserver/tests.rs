@@ -49,6 +49,8 @@ impl Served {
             replication_endpoints: vec![endpoint],
             replication_group: "RG001".to_owned(),
             data_store_name: "us-east-1".to_owned(),
+            locations: Vec::new(),
+            api: None,
         });
         let site = site.await.expect("the site opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

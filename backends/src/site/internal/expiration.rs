@@ -1,0 +1,108 @@
+//! Deletion on behalf of lifecycle (wire reference 1.11): what S3's DeleteObject does, under origins of its own.
+
+use super::answer::json;
+use super::request::{Target, header, wanted};
+use crate::site::bucket;
+use crate::site::config::Account;
+use crate::site::data::random_hex;
+use crate::site::error::{Outcome, Refusal};
+use crate::site::metadata::Site;
+use crate::site::object::{ContentHeaders, EMPTY_MD5, NewObject};
+use crate::site::replication::{self, Asked};
+use crate::site::versioning::{self, Wanted};
+use backbeat_core::model::ObjectMd;
+use http::{HeaderMap, StatusCode};
+use s3s::dto::{Timestamp, TimestampFormat};
+use s3s::{Body, S3Request, S3Response};
+
+/// Deletes a version, or covers the current one with a delete marker that belongs to the caller.
+pub(super) async fn expire(
+    site: &Site,
+    request: &S3Request<Body>,
+    target: Target,
+    account: &Account,
+) -> Outcome<S3Response<Body>> {
+    let wanted = wanted(&request.uri)?;
+    let dates = Dates::of(&request.headers)?;
+    let marker = NewObject {
+        owner_id: account.canonical_id.clone(),
+        owner_name: account.display_name.clone(),
+        key: target.key,
+        headers: ContentHeaders::default(),
+        size: 0,
+        md5: EMPTY_MD5.into(),
+        locations: Vec::new(),
+        tags: Vec::new(),
+        upload_id: None,
+        is_delete_marker: true,
+        origin_op: "s3:LifecycleExpiration:DeleteMarkerCreated",
+        data_store_name: site.config().data_store_name.clone(),
+        micro_version_id: random_hex::<8>()?,
+    };
+    let endpoints = site.config().replication_endpoints.clone();
+    let account = account.clone();
+    site.write(move |changes| {
+        let bucket = bucket::open(changes, &target.bucket, &account)?;
+        let key = marker.key.as_str();
+        let stored = versioning::lookup(changes, &bucket.name, key, &wanted)?;
+        if let Some(stored) = &stored {
+            dates.check(stored)?;
+        }
+        if wanted == Wanted::Current && bucket.is_versioned() {
+            let asked = Asked {
+                key,
+                is_metadata_only: true,
+                operation: None,
+                existing: None,
+                account: Some(&account),
+            };
+            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
+            versioning::store(changes, &bucket, &marker, info)?;
+            return Ok(());
+        }
+        if versioning::remove(changes, &bucket.name, key, &wanted)?.is_none() {
+            return Err(match wanted {
+                Wanted::Current => Refusal::no_such_key(),
+                Wanted::Null | Wanted::Version(_) => Refusal::no_such_version(),
+            });
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(json(StatusCode::OK, "{}"))
+}
+
+/// The conditions of the request on the time of the last change, in seconds since the epoch.
+struct Dates {
+    modified_since: Option<Timestamp>,
+    unmodified_since: Option<Timestamp>,
+}
+
+impl Dates {
+    fn of(headers: &HeaderMap) -> Outcome<Self> {
+        let date = |name: &str| {
+            header(headers, name)
+                .map(|text| {
+                    Timestamp::parse(TimestampFormat::HttpDate, text).map_err(|_| Refusal::invalid_argument())
+                })
+                .transpose()
+        };
+        Ok(Self {
+            modified_since: date("if-modified-since")?,
+            unmodified_since: date("if-unmodified-since")?,
+        })
+    }
+
+    fn check(&self, stored: &ObjectMd) -> Outcome<()> {
+        let Ok(changed) = Timestamp::parse(TimestampFormat::DateTime, stored.last_modified()) else {
+            return Ok(());
+        };
+        if self.unmodified_since.as_ref().is_some_and(|since| changed > *since) {
+            return Err(Refusal::precondition_failed());
+        }
+        if self.modified_since.as_ref().is_some_and(|since| changed <= *since) {
+            return Err(Refusal::not_modified());
+        }
+        Ok(())
+    }
+}
