@@ -5,7 +5,9 @@
 
 use crate::call::Ending;
 use crate::id::{Epoch, Offset, Seq};
-use crate::model::{Decision, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, StateTag, decide};
+use crate::model::{
+    Decision, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, StateTag, VersionId, decide,
+};
 use crate::parts::Ledger;
 use crate::request::Condition;
 
@@ -84,6 +86,11 @@ pub trait Rules: Clone {
     /// I5: whether a source version is to be copied; a replica is not.
     fn is_replicable(&self, md: &ObjectMd) -> bool {
         *md.replication().status() != OverallStatus::Replica
+    }
+
+    /// I2: the id under which a null version is created at a target, given the one that the source stores for it.
+    fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
+        stored
     }
 
     /// D6: whether a parked entry is written down before its offset is settled.

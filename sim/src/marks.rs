@@ -86,6 +86,8 @@ marks! {
     CommitRepeated = "commit-repeated", "a commit was recorded again after its answer was lost";
     RebalanceInFlight = "rebalance-with-calls-in-flight", "a group rebalanced while a member had calls in flight";
     StatusRequeueHeld = "unstable-revision-held", "a version that kept changing was held by the status processor";
+    NullCopied = "null-version-copied", "a null version or an object without a version id was copied";
+    NullAfterNewer = "null-copied-after-newer", "a null version reached a target that already showed a newer version of its key";
     SkewedClocks = "skewed-clocks", "two processes' wall clocks were more than an hour apart";
 }
 

@@ -76,6 +76,7 @@ impl Scenario {
             wire: rng.below(64) == 0,
             replays: rng.coin(),
             repeats: rng.coin(),
+            nulls: rng.below(4) == 0,
         }
     }
 }
@@ -105,6 +106,8 @@ pub struct Shape {
     pub wire: bool,
     /// Whether clients may write the same content again.
     pub repeats: bool,
+    /// Whether every key holds an object that is older than the replication of its bucket.
+    pub nulls: bool,
     /// Whether replay topics are configured.
     pub replays: bool,
 }

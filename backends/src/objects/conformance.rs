@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef, VersionId, VersionRef};
+use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef, RawJson, VersionId, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -46,6 +46,7 @@ macro_rules! objects_conformance {
             delete_markers_are_metadata,
             versions_do_not_mix,
             the_null_version_is_addressed_by_name,
+            a_null_version_under_an_id_is_found_by_name,
             awkward_keys_are_kept_apart,
             deleting_data_twice_is_fine,
             the_replication_configuration_is_read,
@@ -366,6 +367,24 @@ pub async fn the_null_version_is_addressed_by_name(harness: &impl ObjectsHarness
     assert!(stored.is_null());
     put(site, "key", 2, &[b"newer"]).await;
     assert!(applied(site.read_metadata(&null).await).is_null());
+}
+
+/// A null version that is older than what is there is created under an id, and found by name.
+pub async fn a_null_version_under_an_id_is_found_by_name(harness: &impl ObjectsHarness) {
+    enabled(harness).await;
+    let site = harness.site();
+    let old = version(1);
+    let mark = |md: ObjectMd, name: &str, value: RawJson| md.with_member(name, &value).expect("untyped");
+    // What covers a null version says where that one is.
+    let newer = put(site, "key", 2, &[b"newer"]).await;
+    let newer = mark(newer, "nullVersionId", RawJson::string(old.as_str()));
+    applied(site.write_metadata(&object("key", 2), &newer, None, false).await);
+    let location = put_part(site, "key", b"older").await.location;
+    let null = mark(document("key", &old, &[b"older"], &[location]), "isNull", RawJson::bool(true));
+    applied(site.write_metadata(&object("key", 1), &null, Some(&Condition::Absent), false).await);
+    let by_name = ObjectRef::new(BUCKET, "key", VersionRef::Null);
+    assert_eq!(applied(site.read_metadata(&by_name).await).version_id(), Some(&old));
+    assert_eq!(read(site, &object("key", 2), PartRange::Part(1)).await, "newer");
 }
 
 /// Nothing in a key means anything to the transport.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{Encryption, Location, ObjectMd, ObjectRef};
+use backbeat_core::model::{Encryption, Location, ObjectMd, ObjectRef, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::stream;
@@ -75,8 +75,17 @@ impl State {
     }
 
     fn metadata(&mut self, object: &ObjectRef) -> Result<ObjectMd, Refusal> {
-        let found = self.bucket(&object.bucket)?.versions.get(&place(object)).cloned();
-        found.ok_or_else(|| refusal(RefusalKind::NotFound, "ObjNotFound"))
+        let versions = &self.bucket(&object.bucket)?.versions;
+        let named = versions.get(&place(object));
+        // The null version may lie under an id.
+        let is_null = |(place, md): &(&(ObjectKey, String), &ObjectMd)| place.0 == object.key && md.is_null();
+        let found = match object.version {
+            VersionRef::Version(_) => named,
+            VersionRef::Null | VersionRef::Unversioned => {
+                named.or_else(|| versions.iter().find(is_null).map(|(_, md)| md))
+            }
+        };
+        found.cloned().ok_or_else(|| refusal(RefusalKind::NotFound, "ObjNotFound"))
     }
 
     fn store(&mut self, site: &str, bytes: Bytes) -> Location {

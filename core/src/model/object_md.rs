@@ -47,6 +47,10 @@ const REPLICATION: &str = "replicationInfo";
 const LOCATION: &str = "location";
 const ORIGIN_OP: &str = "originOp";
 
+/// Members by which a site keeps account of which version this is. They change without any client's doing (a newer version
+/// covers a null one), and differ between sites.
+const PLACE: [&str; 4] = ["versionId", "isNull", "isNull2", "nullVersionId"];
+
 /// Members that name the encryption of the stored bytes.
 const ENCRYPTION: [&str; 3] = [
     "x-amz-server-side-encryption",

@@ -12,12 +12,13 @@ pub struct StateTagError;
 ///
 /// The hash of the canonical metadata, defaults filled in, without what the engine writes: `replicationInfo.status`, the backends and the
 /// storage class that goes with them (a retry narrows both to one site without changing what there is to copy), `originOp` and
-/// `md-model-version`.
+/// `md-model-version`; and without what a site writes to keep account of null versions (`versionId`, `isNull`, `isNull2`,
+/// `nullVersionId`): revisions of different versions are never compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u128);
 
 /// What must be equal between a source version and its replica (invariant I3): the canonical metadata without owner, location,
-/// encryption, `replicationInfo`, `originOp` and `md-model-version`, with the part layout.
+/// encryption, `replicationInfo`, `originOp`, `md-model-version` and the account of null versions, with the part layout.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(u128);
 

@@ -66,6 +66,10 @@ impl Server {
 
     pub(crate) async fn make_bucket(&self, bucket: &str) {
         self.ok(Request::new(Method::PUT, format!("/{bucket}"))).await;
+        self.enable_versioning(bucket).await;
+    }
+
+    pub(crate) async fn enable_versioning(&self, bucket: &str) {
         let body = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
         let path = format!("/{bucket}");
         self.ok(Request::new(Method::PUT, path).query("versioning", "").body(Body::full(body))).await;

@@ -3,7 +3,7 @@
 mod harness;
 mod process;
 
-use backbeat_backends::http::Request;
+use backbeat_backends::http::{Body, Request};
 use harness::{Server, start};
 use http::Method;
 use serde_json::{Value, json};
@@ -162,5 +162,43 @@ async fn a_paused_site_stays_paused_over_a_restart_and_holds_up_nobody() {
     api.post("/_/crr/resume/paris", json!({})).await;
     source.settle("photos", "a", &version, "COMPLETED").await;
     assert_eq!(api.json("/_/crr/status/paris", &[]).await, json!({"paris": "enabled"}));
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_older_than_versioning_arrives_below_what_covers_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let source = Server::at(addresses.source);
+    let targets: Vec<Server> = addresses.targets.iter().map(|(_, address)| Server::at(*address)).collect();
+    for target in &targets {
+        target.make_bucket("copies").await;
+    }
+    source.ok(Request::new(Method::PUT, "/photos")).await;
+    for key in ["covered", "bare"] {
+        let old = Request::new(Method::PUT, format!("/photos/{key}")).body(Body::full("old"));
+        source.ok(old).await;
+    }
+    source.enable_versioning("photos").await;
+    source.replicate("photos", "copies", "paris,tokyo").await;
+    let newer = source.put("photos", "covered", "newer").await;
+    source.settle("photos", "covered", &newer, "COMPLETED").await;
+    // Nothing has asked for the old ones yet: a change of tags does.
+    for key in ["covered", "bare"] {
+        let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+        let tag = Request::new(Method::PUT, format!("/photos/{key}")).query("tagging", "");
+        source.ok(tag.query("versionId", "null").body(Body::full(tags))).await;
+        source.settle("photos", key, "null", "COMPLETED").await;
+    }
+    let above = source.put("photos", "bare", "above").await;
+    source.settle("photos", "bare", &above, "COMPLETED").await;
+    for target in &targets {
+        for (key, latest) in [("covered", "newer"), ("bare", "above")] {
+            assert_eq!(&target.get("copies", key, "null").await.body()[..], b"old", "{key}");
+            let current = target.ok(Request::new(Method::GET, format!("/copies/{key}"))).await;
+            assert_eq!(&current.body()[..], latest.as_bytes(), "{key}");
+        }
+    }
     stack.shutdown().await.expect("a clean end");
 }

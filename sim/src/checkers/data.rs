@@ -1,5 +1,5 @@
 //! DATA-1 (I3, I4): what a target shows has the source's bytes. DATA-2 (I6): everything there came from a source version,
-//! once. ORDER-1 (I2): what a target shows of a version never goes back.
+//! once. ORDER-1 (I2): what a target shows of a version never goes back, nor what it shows as the latest version.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,9 @@ use backbeat_core::model::ObjectMd;
 
 use super::history::History;
 use super::seen::Violation;
+use crate::marks::{Mark, Marks};
 use crate::world::content::Content;
-use crate::world::ids::{SiteId, VerId};
+use crate::world::ids::{KeyId, SiteId, VerId};
 use crate::world::site::Blob;
 
 /// Parts named by what targets show.
@@ -16,6 +17,8 @@ use crate::world::site::Blob;
 pub(super) struct Data {
     /// Per site and version: the parts that the metadata names.
     named: BTreeMap<(SiteId, VerId), Vec<usize>>,
+    /// Per site and key: what readers of the latest version see.
+    latest: BTreeMap<(SiteId, KeyId), VerId>,
 }
 
 impl Data {
@@ -77,6 +80,34 @@ impl Data {
             return Err(Violation::new("DATA-1", message));
         }
         self.named.insert((site, version), named);
+        Ok(())
+    }
+
+    /// What readers of the latest version of a key see after a write to `version`. Older versions have smaller numbers.
+    pub(super) fn shows(
+        &mut self,
+        history: &History,
+        site: SiteId,
+        version: VerId,
+        latest: Option<VerId>,
+        marks: &mut Marks,
+    ) -> Result<(), Violation> {
+        let known = history.version(version);
+        let Some(latest) = latest else { return Ok(()) };
+        let before = self.latest.insert((site, known.key), latest);
+        if before > Some(version) && known.is_null && known.sites[site.index()].target.is_none() {
+            marks.hit(Mark::NullAfterNewer);
+        }
+        if before > Some(latest) {
+            let name = &history.site_names[site.index()];
+            let message = format!(
+                "{name} showed version {} as the latest of key {} and then version {} again",
+                before.map_or(0, |before| before.0),
+                known.key.0,
+                latest.0
+            );
+            return Err(Violation::new("ORDER-1", message));
+        }
         Ok(())
     }
 

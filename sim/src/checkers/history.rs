@@ -52,6 +52,8 @@ pub(super) struct Version {
     pub(super) revisions: Vec<ClientRevision>,
     pub(super) gone: bool,
     pub(super) replica: bool,
+    /// Whether it is the null version of its key.
+    pub(super) is_null: bool,
     pub(super) parts: u32,
     pub(super) sites: Vec<AtSite>,
 }
@@ -140,6 +142,7 @@ impl History {
                         revisions: Vec::with_capacity(2),
                         gone: false,
                         replica: *replica,
+                        is_null: md.is_null() || md.version_id().is_none(),
                         parts,
                         sites: vec![AtSite::default(); self.site_names.len()],
                     });

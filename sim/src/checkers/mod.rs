@@ -48,7 +48,10 @@ pub const PROPERTIES: &[(&str, &str)] = &[
     ),
     ("FIFO-2", "I2: a version starts only after every version queued before it is settled durably"),
     ("FIFO-3", "I2: a process works on one version of a key at a time"),
-    ("ORDER-1", "I2: what a target shows of a version never goes back to an older revision"),
+    (
+        "ORDER-1",
+        "I2: what a target shows of a version never goes back to an older revision, nor the latest version to an older one",
+    ),
     (
         "DATA-1",
         "I3, I4: bytes, layout and metadata at a target are the source's; visible data is never deleted",
@@ -165,11 +168,12 @@ impl Checkers {
                 self.fifo.died(*by);
                 Ok(())
             }
-            Seen::TargetWrote { site, version, after, content, blobs } => {
+            Seen::TargetWrote { site, version, after, content, blobs, latest } => {
                 self.mark_target_write(*site, *version, (after, *content), marks);
                 if self.history.at(*version, *site).target.is_none() {
                     self.fifo.applied(history, *site, *version)?;
                 }
+                self.data.shows(history, *site, *version, *latest, marks)?;
                 self.data.wrote(history, *site, *version, (after, *content), blobs)
             }
             Seen::TargetDeleted { site, blob, version } => self.data.deleted(history, *site, *version, *blob),

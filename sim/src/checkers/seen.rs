@@ -165,6 +165,8 @@ pub enum Seen<'a> {
         content: Content,
         /// The parts of the site.
         blobs: &'a [Blob],
+        /// What readers of the latest version of the key see now.
+        latest: Option<VerId>,
     },
     /// A part was deleted at a target on request.
     TargetDeleted {

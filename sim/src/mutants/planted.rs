@@ -5,7 +5,8 @@
 use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::id::{Epoch, Offset, Seq};
 use backbeat_core::model::{
-    Decision, Field, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, SiteStatus, StateTag, decide,
+    Decision, Field, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, SiteStatus, StateTag, VersionId,
+    decide,
 };
 use backbeat_core::parts::Ledger;
 use backbeat_core::request::Condition;
@@ -53,6 +54,7 @@ planted! {
     OverallPending = "overall-pending", "writes the overall status PENDING, which queues the version again";
     ReplicateReplica = "replicate-replica", "copies a version that became a replica";
     QueueReplica = "queue-replica", "queues replicas";
+    NullOverNewer = "null-over-newer", "copies a null version into the place of the latest version";
     ForgetParked = "forget-parked", "settles a parked entry without writing it down";
     DeleteAfterTimeout = "delete-after-timeout", "deletes \"orphans\" after a time-out of the write that names them";
     AcceptCorruption = "accept-corruption", "accepts whatever digest the target stored";
@@ -125,6 +127,10 @@ impl Rules for Planted {
 
     fn is_replicable(&self, md: &ObjectMd) -> bool {
         *self == Self::ReplicateReplica || Production.is_replicable(md)
+    }
+
+    fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
+        if *self == Self::NullOverNewer { None } else { Production.id_of_null(stored) }
     }
 
     fn parks_durably(&self) -> bool {

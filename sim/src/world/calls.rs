@@ -2,14 +2,14 @@
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::EffectId;
-use backbeat_core::model::{Location, ObjectMd};
+use backbeat_core::model::{Location, ObjectMd, VersionRef};
 use backbeat_core::request::{Condition, MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 use backbeat_core::{processor, status};
 
 use super::content::Content;
-use super::ids::{ProcId, SiteId, VerId};
+use super::ids::{KeyId, ProcId, SiteId, VerId};
 use super::process::{Ev, Role};
 use super::site::{BucketState, holds};
 use super::source::version_of;
@@ -322,7 +322,8 @@ impl<R: Rules> World<R> {
             }
             SiteRequest::WriteMetadata { object, md, condition, keep_data, .. } => {
                 let version = version_of(object);
-                Some(SiteReply::Written(self.write_target(site, version, md, condition.as_ref(), *keep_data)))
+                let named = (self.source.versions[version.index()].key, version, &object.version);
+                Some(SiteReply::Written(self.write_target(site, named, md, condition.as_ref(), *keep_data)))
             }
             SiteRequest::MovePart(part) => Some(self.move_part(site, part)),
             SiteRequest::DeleteData { locations, .. } => {
@@ -336,19 +337,23 @@ impl<R: Rules> World<R> {
     fn write_target(
         &mut self,
         site: SiteId,
-        version: VerId,
+        (key, version, named): (KeyId, VerId, &VersionRef),
         md: &ObjectMd,
         condition: Option<&Condition>,
         keep_data: bool,
     ) -> Ending<()> {
-        match self.targets[site.index()].write(version, md, condition, keep_data) {
+        match self.targets[site.index()].write((key, version, named), md, condition, keep_data) {
             Ending::Applied((after, _)) => {
                 if keep_data {
                     self.marks.hit(Mark::MetadataOnly);
                 }
-                let blobs = &self.targets[site.index()].blobs;
+                if self.source.versions[version.index()].null.is_some() {
+                    self.marks.hit(Mark::NullCopied);
+                }
+                let target = &self.targets[site.index()];
+                let (blobs, latest) = (&target.blobs, target.latest(key));
                 let content = Content::of(&after);
-                let seen = Seen::TargetWrote { site, version, after: &after, content, blobs };
+                let seen = Seen::TargetWrote { site, version, after: &after, content, blobs, latest };
                 self.checkers.observe(&seen, &mut self.marks);
                 Ending::Applied(())
             }

@@ -3,7 +3,7 @@
 use backbeat_core::rules::Rules;
 
 use super::ids::{KeyId, VerId};
-use super::source::{Change, Put};
+use super::source::{Change, NullOrigin, Put};
 use super::{Item, Phase, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
@@ -67,6 +67,20 @@ impl<R: Rules> World<R> {
         let version = self.source.put(now, key, put);
         self.trace_client(|| format!("client puts version {} of key {} ({put:?})", version.0, key.0));
         self.show_client_write(version);
+    }
+
+    /// What clients wrote before the bucket was replicated.
+    pub(super) fn place_nulls(&mut self, rng: &mut crate::rng::Rng) {
+        if !self.shape.nulls {
+            return;
+        }
+        for key in 0..self.shape.keys.len() {
+            let key = KeyId(u16::try_from(key).expect("few keys"));
+            let origin = if rng.coin() { NullOrigin::Unversioned } else { NullOrigin::Suspended };
+            let version = self.source.place_null(key, origin);
+            self.trace_client(|| format!("key {} holds version {} ({origin:?})", key.0, version.0));
+            self.show_client_write(version);
+        }
     }
 
     /// A client changes a version in one of the ways clients do.

@@ -164,7 +164,7 @@ impl<R: Rules> World<R> {
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
             source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire),
-            targets: shape.sites.iter().map(|_| TargetSite::new()).collect(),
+            targets: shape.sites.iter().map(|_| TargetSite::new(shape.keys.len())).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,
             broken_pipes: BTreeSet::new(),
@@ -184,6 +184,7 @@ impl<R: Rules> World<R> {
             plan,
             shape,
         };
+        world.place_nulls(&mut root.child("nulls"));
         world.start(&roles, &mut root.child("clocks"));
         world
     }

@@ -5,17 +5,20 @@
 //! - A conditional write (`Absent`, `Tag`) compares and writes atomically; another state refuses it (`Conflict`).
 //! - A request may arrive twice, and late. A write that was refused is not carried out later: copies of it that are still on
 //!   their way are refused, too.
-//! - Version ids given by the writer are kept. What readers of the latest version see is the newest version.
+//! - Version ids given by the writer are kept. What readers of the latest version see is the newest version written with its id.
+//! - `versionId=null` names the null version. One that is there under an id is rewritten in its place. Otherwise the write takes the
+//!   place of the latest version, **whatever is there** (wire reference 1.6), until a version covers it.
 //! - A part is stored under a key of its own before its metadata names it. Replacing a version's metadata deletes the parts
 //!   that the old metadata named and the new one does not.
 //! - The acknowledgement of a part carries the digest of the bytes stored. They may be damaged: the digest tells.
 //! - Stricter than the real thing: a metadata write with `keep_data` over nothing is always refused (`NotFound`).
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
-use backbeat_core::model::{Location, ObjectMd};
+use backbeat_core::model::{Location, ObjectMd, RawJson, VersionRef};
 use backbeat_core::request::Condition;
 
-use super::ids::VerId;
+use super::ids::{KeyId, VerId};
+use super::source::INFINITE_ID;
 
 /// One stored part.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub enum BucketState {
 #[derive(Debug)]
 pub struct TargetSite {
     versions: Vec<Option<ObjectMd>>,
+    /// What readers of the latest version of each key see.
+    latest: Vec<Option<VerId>>,
     /// Parts; the location key of a part is its index as text.
     pub blobs: Vec<Blob>,
     /// The bucket it replicates into.
@@ -61,9 +66,10 @@ pub struct TargetSite {
 
 impl TargetSite {
     /// An empty site.
-    pub fn new() -> Self {
+    pub fn new(keys: usize) -> Self {
         Self {
             versions: Vec::new(),
+            latest: vec![None; keys],
             blobs: Vec::new(),
             bucket: BucketState::Ready,
             down_until: 0,
@@ -79,6 +85,11 @@ impl TargetSite {
         self.versions.get(version.index())?.as_ref()
     }
 
+    /// What readers of the latest version of a key see.
+    pub fn latest(&self, key: KeyId) -> Option<VerId> {
+        self.latest[key.index()]
+    }
+
     /// Stores the bytes of a part and returns its index.
     pub fn store(&mut self, version: VerId, digest: String) -> usize {
         self.blobs.push(Blob { version, digest, alive: true });
@@ -91,16 +102,19 @@ impl TargetSite {
         (index < self.blobs.len()).then_some(index)
     }
 
-    /// Carries out a metadata write. Gives what was stored, and the version's metadata before, if it was applied.
+    /// Carries out a metadata write to a version, which the request names as `named`. Gives what was stored, and the version's
+    /// metadata before, if it was applied.
     pub fn write(
         &mut self,
-        version: VerId,
+        (key, version, named): (KeyId, VerId, &VersionRef),
         md: &ObjectMd,
         condition: Option<&Condition>,
         keep_data: bool,
     ) -> Ending<(ObjectMd, Option<ObjectMd>)> {
         let before = self.version(version).cloned();
-        if !holds(condition, before.as_ref()) {
+        // A null version without an id cannot be found under one.
+        let found = before.as_ref().filter(|md| named.id().is_none() || md.version_id().is_some());
+        if !holds(condition, found) {
             return Ending::Refused(Refusal::new(RefusalKind::Conflict, "PreconditionFailed"));
         }
         let md = if keep_data {
@@ -123,14 +137,31 @@ impl TargetSite {
         if self.versions.len() <= version.index() {
             self.versions.resize(version.index() + 1, None);
         }
+        let md = self.place(key, version, named, md);
         self.versions[version.index()] = Some(md.clone());
         Ending::Applied((md, before))
     }
-}
 
-impl Default for TargetSite {
-    fn default() -> Self {
-        Self::new()
+    /// Finds the place of a version among those of its key, and gives its metadata the members that say so.
+    fn place(&mut self, key: KeyId, version: VerId, named: &VersionRef, md: ObjectMd) -> ObjectMd {
+        let latest = self.latest[key.index()];
+        let is_null = RawJson::bool(true);
+        if named.id().is_none() {
+            let stored = self.version(version).and_then(ObjectMd::version_id).cloned();
+            let Some(id) = stored else {
+                self.latest[key.index()] = Some(version);
+                return md.without_member("versionId").with_members(&[("isNull", is_null)]);
+            };
+            return md.with_members(&[("versionId", RawJson::string(id.as_str())), ("isNull", is_null)]);
+        }
+        if let Some(covered) = latest.filter(|latest| *latest != version)
+            && let Some(old) = self.version(covered).filter(|old| old.version_id().is_none())
+        {
+            let id = RawJson::string(INFINITE_ID);
+            self.versions[covered.index()] = Some(old.with_members(&[("versionId", id)]));
+        }
+        self.latest[key.index()] = latest.max(Some(version));
+        md
     }
 }
 

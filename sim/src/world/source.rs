@@ -5,6 +5,11 @@
 //!   master key and as the version key, each a record of the journal, in this order.
 //! - A change of metadata or tags rewrites the version key (and the master key if the version is the latest) and asks for
 //!   replication again: every site PENDING, overall PENDING, `content` without DATA.
+//! - Where the world has null versions, every key holds one object that is older than the replication of its bucket: written
+//!   before versioning was enabled (no version id) or while it was suspended (an id of its own, `isNull`). CloudServer refuses to
+//!   suspend versioning under a replication configuration, so no others come. Such an object is a master key only, until a new
+//!   version covers it: then it moves to a version key (under the infinite id if it had none), logged twice. It asks for
+//!   replication once a client changes it. A status write on an object without an id marks it `isNull`.
 //! - Deleting a version removes its keys; the journal holds delete records, and nothing is replicated.
 //! - The engine's own metadata writes appear in the journal like any other; they are conditional on the state read.
 //! - A status write arrives before its sender gives up, or never: the connection ends with the sender's patience. Nobody
@@ -40,10 +45,30 @@ pub struct SourceVersion {
     pub object: ObjectRef,
     /// Its metadata; `None` once deleted.
     pub md: Option<ObjectMd>,
+    /// Whether it is the null version of its key, and if so, where it is.
+    pub null: Option<NullPlace>,
     /// Whether its tags were removed once.
     pub untagged: bool,
     /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed.
     pub before: Option<ObjectMd>,
+}
+
+/// Where a null version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullPlace {
+    /// Under the master key alone.
+    Master,
+    /// Under a version key: a newer version covers it, or did.
+    VersionKey,
+}
+
+/// How the null version of a key came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullOrigin {
+    /// Written before versioning was enabled: it has no version id.
+    Unversioned,
+    /// Written while versioning was suspended.
+    Suspended,
 }
 
 /// One record of the journal.
@@ -72,6 +97,8 @@ pub enum Put {
     Marker,
     /// A replica written by another site's engine.
     Replica,
+    /// An object older than the replication of the bucket.
+    Null(NullOrigin),
 }
 
 /// How a client changes a version.
@@ -140,9 +167,23 @@ fn version_id(version: VerId) -> VersionId {
     VersionId::from(format!("{age:014}999999RG001  ").as_str())
 }
 
+/// The id of a covered null version that never had one: older than every other.
+pub(super) const INFINITE_ID: &str = "99999999999999999999RG001  ";
+
+/// The null version of a key: where there are such, they are the first versions of a run, in the order of the keys.
+fn null_version_of(key: &ObjectKey) -> Option<VerId> {
+    key.as_str().strip_prefix("dir/k")?.split(' ').next()?.parse().ok().map(VerId)
+}
+
 /// The version that a reference names, if it is one of ours.
 pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
-    let age: u64 = object.version.raw()?.get(..14)?.parse().ok()?;
+    let id = match &object.version {
+        VersionRef::Version(id) if id.as_str() != INFINITE_ID => id,
+        VersionRef::Version(_) | VersionRef::Null | VersionRef::Unversioned => {
+            return null_version_of(&object.key);
+        }
+    };
+    let age: u64 = id.as_str().get(..14)?.parse().ok()?;
     let number = (98_200_000_000_000 + VERSIONS_MAX).checked_sub(age)?;
     u32::try_from(number).ok().map(VerId)
 }
@@ -153,6 +194,16 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
 /// If it names none of ours: the engine made it up.
 pub fn version_of(object: &ObjectRef) -> VerId {
     known_version_of(object).expect("DATA-2: the engine names versions of the source only")
+}
+
+/// Whether a version key with this metadata asks for replication.
+fn asks(md: &ObjectMd) -> bool {
+    *md.replication().status() == OverallStatus::Pending
+}
+
+/// Whether a master key with this metadata does: that of a version does not, its version key carries the work.
+fn asks_as_master(md: &ObjectMd) -> bool {
+    asks(md) && (md.is_null() || md.version_id().is_none())
 }
 
 impl SourceSite {
@@ -214,21 +265,57 @@ impl SourceSite {
         if with_data { self.asked_with_data.clone() } else { self.asked_without_data.clone() }
     }
 
+    /// Creates the null version of a key, which never asked for replication. They come before everything else, in the order of
+    /// the keys.
+    pub fn place_null(&mut self, key: KeyId, origin: NullOrigin) -> VerId {
+        let version = self.put(0, key, Put::Null(origin));
+        assert_eq!(version.index(), key.index(), "null versions come first, in the order of the keys");
+        version
+    }
+
+    /// Gives the null version of a key a version key of its own before a new version covers it.
+    fn cover_null(&mut self, key: KeyId) {
+        let Some(version) = self.latest[key.index()] else { return };
+        let stored = &mut self.versions[version.index()];
+        if stored.null != Some(NullPlace::Master) {
+            return;
+        }
+        let md = stored.md.as_ref().expect("what is latest exists");
+        let id = md.version_id().map_or(INFINITE_ID, |id| id.as_str());
+        let md = md.with_members(&[("versionId", RawJson::string(id)), ("isNull", RawJson::bool(true))]);
+        stored.null = Some(NullPlace::VersionKey);
+        stored.object.version = VersionRef::Null;
+        stored.before = None;
+        stored.md = Some(md.clone());
+        let full_key = version_key(&self.keys[key.index()], md.version_id().expect("just set").as_str());
+        let text = self.journaled(&md);
+        for _ in 0..2 {
+            self.append(version, LogEntry::put(full_key.clone(), text.clone()), Some(md.clone()), asks(&md));
+        }
+    }
+
     /// Creates a version. Returns it.
     pub fn put(&mut self, now: u64, key: KeyId, put: Put) -> VerId {
         let version = VerId(u32::try_from(self.versions.len()).expect("few versions"));
+        self.cover_null(key);
         let id = version_id(version);
         let object_key = &self.keys[key.index()];
         let object = ObjectRef {
             bucket: self.bucket.clone(),
             key: object_key.clone(),
-            version: VersionRef::Version(id.clone()),
+            version: match put {
+                Put::Null(NullOrigin::Unversioned) => VersionRef::Unversioned,
+                Put::Null(NullOrigin::Suspended) => VersionRef::Null,
+                Put::Whole | Put::Multipart(_) | Put::Empty | Put::Marker | Put::Replica => {
+                    VersionRef::Version(id.clone())
+                }
+            },
         };
         let digest = |part: u32| format!("{:016x}{part:016x}", u64::from(version.0) + 1);
         let (locations, md5, length) = match put {
             Put::Empty => (Vec::new(), "d41d8cd98f00b204e9800998ecf8427e".to_owned(), 0),
             Put::Marker => (Vec::new(), String::new(), 0),
-            Put::Whole | Put::Replica => {
+            Put::Whole | Put::Replica | Put::Null(_) => {
                 let size = 100 + u64::from(version.0);
                 let location = Location::new(&format!("d{}", version.0), 0, size, "us-east-1", 1, &digest(1));
                 (vec![location], digest(1), size)
@@ -252,10 +339,10 @@ impl SourceSite {
             }
         };
         let has_data = !locations.is_empty();
-        let replication = if put == Put::Replica {
-            self.asked(has_data).with_status(OverallStatus::Replica)
-        } else {
-            self.asked(has_data)
+        let replication = match put {
+            Put::Replica => self.asked(has_data).with_status(OverallStatus::Replica),
+            Put::Null(_) => ReplicationInfo::default(),
+            Put::Whole | Put::Multipart(_) | Put::Empty | Put::Marker => self.asked(has_data),
         };
         let stamp = u64::try_from(WALL_START).expect("positive") + now / 1_000;
         let marker = put == Put::Marker;
@@ -270,9 +357,15 @@ impl SourceSite {
         ];
         let md = self.template.with_members(&members).with_origin_op(operation);
         let md = md.with_location(locations).with_replication(replication);
+        let md = match put {
+            Put::Null(NullOrigin::Unversioned) => md.without_member("versionId"),
+            Put::Null(NullOrigin::Suspended) => md.with_members(&[("isNull", RawJson::bool(true))]),
+            Put::Whole | Put::Multipart(_) | Put::Empty | Put::Marker | Put::Replica => md,
+        };
         self.versions.push(SourceVersion {
             key,
             object,
+            null: matches!(put, Put::Null(_)).then_some(NullPlace::Master),
             md: Some(md.clone()),
             untagged: false,
             before: None,
@@ -319,6 +412,15 @@ impl SourceSite {
     /// Stores metadata that the engine writes and journals it.
     pub fn write(&mut self, version: VerId, md: &ObjectMd) {
         let stored = &mut self.versions[version.index()];
+        // The site keeps its own account of which version this is.
+        let named = stored.null.map(|_| {
+            let md = md.with_members(&[("isNull", RawJson::bool(true))]);
+            match stored.md.as_ref().and_then(ObjectMd::version_id) {
+                Some(id) => md.with_members(&[("versionId", RawJson::string(id.as_str()))]),
+                None => md.without_member("versionId"),
+            }
+        });
+        let md = named.as_ref().unwrap_or(md);
         stored.before = stored.md.replace(md.clone());
         self.record(version, md);
     }
@@ -332,13 +434,18 @@ impl SourceSite {
         stored.before = stored.md.take();
         let key = stored.key;
         let object_key = self.keys[key.index()].clone();
-        let suffix = version_id(version);
-        self.append(version, LogEntry::del(version_key(&object_key, suffix.as_str())), None, false);
+        if stored.null != Some(NullPlace::Master) {
+            let md = stored.before.as_ref().expect("just taken");
+            let id = md.version_id().expect("what has a version key has an id");
+            let full_key = version_key(&object_key, id.as_str());
+            self.append(version, LogEntry::del(full_key), None, false);
+        }
         if self.latest[key.index()] == Some(version) {
             self.latest[key.index()] = self.existing(key).last();
             if let Some(next) = self.latest[key.index()] {
                 let md = self.md(next).cloned().expect("existing versions have metadata");
-                self.append(next, LogEntry::put(object_key.as_str(), self.journaled(&md)), Some(md), false);
+                let asks = asks_as_master(&md);
+                self.append(next, LogEntry::put(object_key.as_str(), self.journaled(&md)), Some(md), asks);
             } else {
                 self.append(version, LogEntry::del(object_key.as_str()), None, false);
             }
@@ -350,13 +457,16 @@ impl SourceSite {
         let key = self.versions[version.index()].key;
         let object_key = self.keys[key.index()].clone();
         let text = self.journaled(md);
-        let qualifies = *md.replication().status() == OverallStatus::Pending;
         if self.latest[key.index()] == Some(version) {
-            self.append(version, LogEntry::put(object_key.as_str(), text.clone()), Some(md.clone()), false);
+            let entry = LogEntry::put(object_key.as_str(), text.clone());
+            self.append(version, entry, Some(md.clone()), asks_as_master(md));
         }
-        let id = md.version_id().expect("every version of the simulated bucket has an id");
+        if self.versions[version.index()].null == Some(NullPlace::Master) {
+            return;
+        }
+        let id = md.version_id().expect("what has a version key has an id");
         let full_key = version_key(&object_key, id.as_str());
-        self.append(version, LogEntry::put(full_key, text), Some(md.clone()), qualifies);
+        self.append(version, LogEntry::put(full_key, text), Some(md.clone()), asks(md));
     }
 
     /// The value of a journal record: the whole document in runs that go over the wire, else the members that the populator
@@ -366,9 +476,16 @@ impl SourceSite {
             return md.to_json().into();
         }
         let mut text = String::with_capacity(256);
-        text.push_str("{\"versionId\":\"");
-        text.push_str(md.version_id().map_or("", |id| id.as_str()));
-        text.push_str("\",\"replicationInfo\":{\"status\":\"");
+        text.push('{');
+        if let Some(id) = md.version_id() {
+            text.push_str("\"versionId\":\"");
+            text.push_str(id.as_str());
+            text.push_str("\",");
+        }
+        if md.is_null() {
+            text.push_str("\"isNull\":true,");
+        }
+        text.push_str("\"replicationInfo\":{\"status\":\"");
         text.push_str(md.replication().status().as_str());
         text.push_str("\",\"backends\":[");
         for (index, backend) in md.replication().backends().iter().enumerate() {

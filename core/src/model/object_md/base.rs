@@ -8,7 +8,7 @@ use crate::model::location::lenient_u64;
 use crate::model::members::{Name, Slot};
 use crate::model::{digest, model_defaults};
 
-use super::ENCRYPTION;
+use super::{ENCRYPTION, PLACE};
 
 /// Digests over the untyped members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,7 +188,7 @@ impl Base {
 
 impl Sums {
     fn change(&mut self, name: &str, old: u128, new: u128) {
-        if name == "md-model-version" {
+        if name == "md-model-version" || PLACE.contains(&name) {
             return;
         }
         let change = new.wrapping_sub(old);

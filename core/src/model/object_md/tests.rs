@@ -80,6 +80,18 @@ fn spelling_defaults_and_the_list_of_sites_do_not_change_the_revision() {
 }
 
 #[test]
+fn covering_a_null_version_changes_nothing_that_clients_wrote() {
+    let md = parse(SAMPLE).without_member("versionId");
+    let id = ("versionId", RawJson::string("99999999999999999999RG001  "));
+    let covered = md.with_members(&[id, ("isNull", RawJson::bool(true))]);
+    assert_eq!(covered.version_ref(), VersionRef::Null);
+    assert_eq!(covered.revision(), md.revision());
+    assert_eq!(covered.fingerprint(), md.fingerprint());
+    let above = md.with_members(&[("nullVersionId", RawJson::string("99999999999999999999RG002  "))]);
+    assert_eq!(parse(&above.to_json()).fingerprint(), md.fingerprint());
+}
+
+#[test]
 fn the_fingerprint_of_a_replica_equals_the_sources() {
     let md = parse(SAMPLE);
     let stored: Vec<Location> =

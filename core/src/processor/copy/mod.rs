@@ -14,7 +14,7 @@ mod refusal;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{Bucket, EffectId, EffectIds, Site};
-use crate::model::{Location, ObjectMd, ObjectRef};
+use crate::model::{Location, ObjectMd, ObjectRef, VersionRef};
 use crate::parts::{Retry, RetryPolicy};
 use crate::request::{BucketRules, Condition, PartMove, Side, SiteReply, SiteRequest};
 use crate::rules::Rules;
@@ -264,7 +264,7 @@ impl CopyJob {
             Stage::CheckingBucket => SiteRequest::CheckBucket { bucket: self.target_object().bucket },
             Stage::Writing => SiteRequest::WriteMetadata {
                 side: Side::Target,
-                object: self.target_object(),
+                object: self.written_object(context.rules),
                 md: self.write.clone().expect("the stage Writing has something to write"),
                 condition: Some(match &self.target {
                     None => Condition::Absent,
@@ -281,6 +281,21 @@ impl CopyJob {
         let id = context.ids.next();
         self.call = Some(id);
         self.requests.push_back((id, request));
+    }
+
+    /// How the write names the version. A null version that the target does not have yet goes under the id that the source stores
+    /// for it: `null` would put it in the place of the target's latest version, whatever that is (wire reference 1.6). One
+    /// without an id is the only version of its key.
+    fn written_object<R: Rules>(&self, rules: &R) -> ObjectRef {
+        let mut object = self.target_object();
+        if self.target.is_none()
+            && object.version.id().is_none()
+            && let Some(source) = &self.source
+            && let Some(id) = rules.id_of_null(source.version_id())
+        {
+            object.version = VersionRef::Version(id.clone());
+        }
+        object
     }
 
     fn target_object(&self) -> ObjectRef {

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, config, is_move, is_read_of, is_write, object, source_md, target_object};
 use crate::call::{Ending, Refusal, RefusalKind};
-use crate::model::{Location, ObjectEntry, OverallStatus, SiteStatus};
+use crate::model::{Location, ObjectEntry, ObjectRef, OverallStatus, RawJson, SiteStatus, VersionRef};
 use crate::request::{MovedPart, Side, SiteReply, SiteRequest};
 use crate::time::Span;
 
@@ -279,4 +279,51 @@ fn a_version_called_completed_is_copied_where_the_target_shows_something_else() 
     bench.send(ObjectEntry::of("photos", &"a".into(), first));
     bench.run();
     assert_eq!(bench.tag_at_target("a", "v1").as_deref(), Some("first"));
+}
+
+/// A null version as a client changed it: `id` is where the source keeps it, if it has one.
+fn write_null(bench: &mut Bench, id: Option<&str>, tag: &str) {
+    let md = source_md("a", id.unwrap_or("-"), &[10], tag);
+    let md = match id {
+        Some(_) => md.with_members(&[("isNull", RawJson::bool(true))]),
+        None => md.without_member("versionId"),
+    };
+    let object = ObjectRef::new("photos", "a", md.version_ref());
+    bench.source.insert(object, md.clone());
+    bench.send(ObjectEntry::of("photos", &"a".into(), md));
+}
+
+/// The version that the copy's metadata write names.
+fn written_version(bench: &mut Bench) -> VersionRef {
+    let (id, request) = bench.run_until_call(is_write);
+    let SiteRequest::WriteMetadata { object, .. } = &request else { panic!("a write was looked for") };
+    let version = object.version.clone();
+    let reply = bench.call(request);
+    bench.reply(id, reply);
+    bench.run();
+    version
+}
+
+#[test]
+fn a_null_version_is_created_under_the_id_that_the_source_keeps_it_under() {
+    let mut bench = Bench::new(config());
+    write_null(&mut bench, Some("v0"), "x");
+    assert_eq!(written_version(&mut bench), VersionRef::Version("v0".into()));
+    assert_eq!(bench.statuses.len(), 1);
+}
+
+#[test]
+fn an_object_without_an_id_is_created_as_the_null_version() {
+    let mut bench = Bench::new(config());
+    write_null(&mut bench, None, "x");
+    assert_eq!(written_version(&mut bench), VersionRef::Unversioned);
+}
+
+#[test]
+fn a_null_version_that_the_target_has_is_changed_in_its_place() {
+    let mut bench = Bench::new(config());
+    let there = source_md("a", "v0", &[10], "w").with_members(&[("isNull", RawJson::bool(true))]);
+    bench.target.insert(ObjectRef::new("copies", "a", VersionRef::Null), there);
+    write_null(&mut bench, Some("v0"), "x");
+    assert_eq!(written_version(&mut bench), VersionRef::Null);
 }
