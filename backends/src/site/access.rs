@@ -1,9 +1,11 @@
 //! Who may sign requests.
 
+use super::config::Account;
+use super::error::{Outcome, Refusal};
 use super::metadata::Site;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::validation::{AwsNameValidation, NameValidation};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Request, S3Result, s3_error};
 use std::sync::Arc;
 
 /// The accounts of the site, as the signature check asks for them.
@@ -20,6 +22,12 @@ impl S3Auth for Accounts {
             )),
         }
     }
+}
+
+/// Who signed a request.
+pub(super) fn signer<T>(site: &Site, request: &S3Request<T>) -> Outcome<Account> {
+    let key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+    key.and_then(|key| site.account(key)).cloned().ok_or(Refusal::access_denied())
 }
 
 /// The name in place of a bucket in the paths of the internal routes.

@@ -1,9 +1,12 @@
 //! Buckets: their attributes and what may be done with them.
 
+use super::acl::{Acl, Of};
 use super::changes::{Changes, Records};
 use super::config::Account;
 use super::data::random_hex;
 use super::error::{Outcome, Refusal};
+use super::lock::DefaultLock;
+use super::metadata::Site;
 use super::replication::ReplicationRules;
 use backbeat_core::model::{METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
 use serde::{Deserialize, Serialize};
@@ -24,27 +27,11 @@ pub(super) struct Versioning {
     pub(super) status: VersioningStatus,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Acl {
-    #[serde(rename = "Canned")]
-    canned: String,
-    #[serde(rename = "FULL_CONTROL")]
-    full_control: Vec<String>,
-    #[serde(rename = "WRITE")]
-    write: Vec<String>,
-    #[serde(rename = "WRITE_ACP")]
-    write_acp: Vec<String>,
-    #[serde(rename = "READ")]
-    read: Vec<String>,
-    #[serde(rename = "READ_ACP")]
-    read_acp: Vec<String>,
-}
-
 /// The attributes of a bucket in the order in which upstream writes them. Members that this site never sets are nulls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BucketInfo {
-    acl: Acl,
+    pub(super) acl: Acl,
     pub(super) name: String,
     pub(super) owner: String,
     pub(super) owner_display_name: String,
@@ -65,8 +52,8 @@ pub(super) struct BucketInfo {
     is_nfs: Option<bool>,
     ingestion: Option<()>,
     azure_info: Option<()>,
-    object_lock_enabled: bool,
-    object_lock_configuration: Option<()>,
+    pub(super) object_lock_enabled: bool,
+    pub(super) object_lock_configuration: Option<DefaultLock>,
     notification_configuration: Option<()>,
     tags: Vec<()>,
     quota_max: u64,
@@ -82,14 +69,7 @@ pub(super) fn uuid() -> Outcome<String> {
 impl BucketInfo {
     fn new(name: &str, owner: (&str, &str), created: String, location: Option<String>) -> Outcome<Self> {
         Ok(Self {
-            acl: Acl {
-                canned: "private".into(),
-                full_control: Vec::new(),
-                write: Vec::new(),
-                write_acp: Vec::new(),
-                read: Vec::new(),
-                read_acp: Vec::new(),
-            },
+            acl: Acl::private(Of::Bucket),
             name: name.into(),
             owner: owner.0.into(),
             owner_display_name: owner.1.into(),
@@ -163,6 +143,19 @@ pub(super) fn update(changes: &mut Changes<'_, '_>, bucket: &BucketInfo) -> Outc
     changes.put(METASTORE, &bucket.name, json)
 }
 
+/// Changes the attributes of a bucket that `account` may use.
+pub(super) async fn change<F>(site: &Site, account: Account, name: String, change: F) -> Outcome<()>
+where
+    F: FnOnce(&mut BucketInfo) -> Outcome<()> + Send + 'static,
+{
+    site.write(move |changes| {
+        let mut bucket = open(changes, &name, &account)?;
+        change(&mut bucket)?;
+        update(changes, &bucket)
+    })
+    .await
+}
+
 /// Makes sure that an internal bucket exists, as upstream logs it when it is first used.
 fn ensure_internal(changes: &mut Changes<'_, '_>, name: &str, owner: (&str, &str)) -> Outcome<()> {
     if changes.value(METASTORE, name)?.is_none() {
@@ -188,6 +181,8 @@ pub(super) fn create(
     name: &str,
     owner: &Account,
     location: &str,
+    acl: Option<Acl>,
+    has_lock: bool,
 ) -> Outcome<()> {
     if let Some(bucket) = find(changes, name)? {
         return Err(if bucket.owner == owner.canonical_id {
@@ -201,6 +196,13 @@ pub(super) fn create(
     let owner = (owner.canonical_id.as_str(), owner.display_name.as_str());
     let mut bucket = BucketInfo::new(name, owner, created.clone(), Some(location.into()))?;
     bucket.transient = true;
+    if let Some(acl) = acl {
+        bucket.acl = acl;
+    }
+    if has_lock {
+        bucket.object_lock_enabled = true;
+        bucket.versioning_configuration = Some(Versioning { status: VersioningStatus::Enabled });
+    }
     update(changes, &bucket)?;
     let listed = format!("{{\"creationDate\":\"{created}\",\"ingestion\":null}}");
     changes.put(USERS_BUCKET, &format!("{}{USERS_BUCKET_SEPARATOR}{name}", owner.0), listed)?;

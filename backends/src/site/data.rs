@@ -86,6 +86,29 @@ impl DataFiles {
         File::open(path).await
     }
 
+    /// Gives the bytes of a file a second name, durable like the first. Files never change, so that both may share what
+    /// lies on the disk; where they cannot, they are copied.
+    pub(super) async fn duplicate(&self, key: &str) -> io::Result<String> {
+        let from = self.path(key).ok_or(io::ErrorKind::NotFound)?;
+        let new = random_hex::<20>()?;
+        let to = self.path(&new).ok_or(io::ErrorKind::InvalidData)?;
+        let incoming = self.root.join(INCOMING).join(&new);
+        let duplicated = tokio::task::spawn_blocking(move || {
+            match std::fs::hard_link(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    std::fs::copy(&from, &incoming)?;
+                    std::fs::File::open(&incoming)?.sync_all()?;
+                    std::fs::rename(&incoming, &to)?;
+                }
+                linked => linked?,
+            }
+            let folder = to.parent().ok_or(io::ErrorKind::InvalidData)?;
+            std::fs::File::open(folder)?.sync_all()
+        });
+        duplicated.await.map_err(io::Error::other)??;
+        Ok(new)
+    }
+
     /// Removes files that no metadata mentions any more. A file that stays is swept when the site opens next.
     pub(super) async fn remove(&self, keys: Vec<String>) {
         for path in keys.iter().filter_map(|key| self.path(key)) {
@@ -186,5 +209,21 @@ mod tests {
         files.read(&kept.key).await.unwrap().read_to_end(&mut bytes).await.unwrap();
         assert_eq!(bytes, b"hello lab");
         files.read("../../etc/passwd").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_duplicate_outlives_its_original() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = DataFiles::open(directory.path()).unwrap();
+        let mut original = files.create().await.unwrap();
+        original.write(b"hello").await.unwrap();
+        let original = original.finish().await.unwrap();
+        let copy = files.duplicate(&original.key).await.unwrap();
+        assert_ne!(copy, original.key);
+        files.remove(vec![original.key.clone()]).await;
+        let mut bytes = Vec::new();
+        files.read(&copy).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(bytes, b"hello");
+        assert_eq!(files.duplicate(&original.key).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -47,10 +47,13 @@ refusals! {
     invalid_tag, BAD_REQUEST, "InvalidTag", "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.";
     key_too_long, BAD_REQUEST, "KeyTooLongError", "Your key is too long.";
     location_not_found, FAILED_DEPENDENCY, "LocationNotFound", "The object data location does not exist.";
+    malformed_acl, BAD_REQUEST, "MalformedACLError", "The XML you provided was not well-formed or did not validate against our published schema.";
     malformed_post, BAD_REQUEST, "MalformedPOSTRequest", "The body of your POST request is not well-formed multipart/form-data.";
     malformed_xml, BAD_REQUEST, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema.";
     method_not_allowed, METHOD_NOT_ALLOWED, "MethodNotAllowed", "The specified method is not allowed against this resource.";
     missing_length, LENGTH_REQUIRED, "MissingContentLength", "You must provide the Content-Length HTTP header.";
+    no_lock_configuration, NOT_FOUND, "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
+    no_object_lock, NOT_FOUND, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration.";
     no_such_bucket, NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist.";
     no_such_key, NOT_FOUND, "NoSuchKey", "The specified key does not exist.";
     no_such_upload, NOT_FOUND, "NoSuchUpload", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed.";

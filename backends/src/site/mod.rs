@@ -6,27 +6,36 @@
 //! it differs on purpose `docs/differences.md` says so.
 
 mod access;
+mod acl;
 mod bucket;
 mod changes;
+mod checksums;
 mod cloud;
+mod conditions;
 mod config;
+mod copy;
 mod data;
 mod error;
+mod headers;
 mod internal;
 mod journal;
 mod listing;
+mod lock;
 mod long_path;
 mod metadata;
 mod multipart;
 mod object;
+mod pieces;
 mod placeholder;
+mod read;
 mod receive;
 mod replication;
 mod s3;
-mod s3_objects;
 mod server;
+mod tags;
 mod timestamp;
 mod versioning;
+mod write;
 
 pub use config::{Account, CloudLocation, ReplicationEndpoint, SiteConfig};
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};

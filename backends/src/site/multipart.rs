@@ -1,21 +1,31 @@
 //! Multipart uploads: kept in an internal bucket of their own until they become an object (observed page).
 
+use super::access::signer;
+use super::acl::{Acl, Of};
 use super::bucket::{self, BucketInfo, uploads_of};
 use super::changes::{Changes, Records};
-use super::data::random_hex;
+use super::checksums::{self, Algorithm, Kind, Stored, put_checksum, put_part_checksum};
+use super::conditions::WriteCondition;
+use super::config::Account;
+use super::data::{Incoming, random_hex};
 use super::error::{Outcome, Refusal};
+use super::headers::{ContentHeaders, header};
+use super::lock::Lock;
 use super::metadata::Site;
-use super::object::{ContentHeaders, NewObject, Writer, quoted, tags_json};
+use super::object::{NewObject, Writer, check_key, etag, quoted, shown_version, tags_json, timestamp};
 use super::receive::{self, Expected};
 use super::replication::{self, Asked, Operation};
-use super::s3_objects::{self, WriteCondition, etag, keep_or_remove, shown_version, signer, timestamp};
+use super::tags;
+use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
+use super::write::keep_or_remove;
 use backbeat_core::model::{Location, ObjectMd};
 use md5::{Digest, Md5};
 use s3s::dto::{
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, ETag, Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part, UploadPartInput, UploadPartOutput,
+    ChecksumAlgorithm, ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
+    CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, Initiator,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload,
+    Owner, Part, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Request, S3Response};
 use serde::{Deserialize, Serialize};
@@ -55,6 +65,8 @@ struct PartRecord {
     size: u64,
     #[serde(rename = "owner-id")]
     owner_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<Stored>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,13 +98,28 @@ pub(super) async fn create(
     request: S3Request<CreateMultipartUploadInput>,
 ) -> Outcome<S3Response<CreateMultipartUploadOutput>> {
     let account = signer(site, &request)?;
-    let content = ContentHeaders::of(&request.headers)?;
-    let tags = s3_objects::tags_of(&request.headers)?;
+    let headers = &request.headers;
+    let content = ContentHeaders::of(headers)?;
+    let tags = tags::asked(headers)?;
+    let acl = Acl::asked(site, headers, Of::Object)?.unwrap_or_else(|| Acl::private(Of::Object)).to_json()?;
+    let lock = Lock::asked(headers, system_ms())?;
+    let checksum_type = header(headers, "x-amz-checksum-type");
+    let checksum = match header(headers, "x-amz-checksum-algorithm").map(Algorithm::parse).transpose()? {
+        Some(algorithm) => Some((algorithm, algorithm.kind(checksum_type)?)),
+        None if checksum_type.is_some() => {
+            return Err(Refusal::invalid_request(
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+            ));
+        }
+        None => None,
+    };
     let (name, key) = (request.input.bucket, request.input.key);
-    s3_objects::check_key(&key)?;
+    check_key(&key)?;
     let upload_id = random_hex::<16>()?;
     let output = CreateMultipartUploadOutput {
         bucket: Some(name.clone()),
+        checksum_algorithm: checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.as_str())),
+        checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.as_str())),
         key: Some(key.clone()),
         upload_id: Some(upload_id.clone()),
         ..CreateMultipartUploadOutput::default()
@@ -100,6 +127,7 @@ pub(super) async fn create(
     let store_name = site.config().data_store_name.clone();
     site.write(move |changes| {
         let bucket = bucket::open(changes, &name, &account)?;
+        let lock = lock.within(&bucket, changes.now_ms)?;
         bucket::ensure_uploads(changes, &bucket)?;
         let mut json = Writer("{".into());
         json.text("id", &upload_id);
@@ -131,14 +159,49 @@ pub(super) async fn create(
         if !tags.is_empty() {
             json.member("tags", &tags_json(&tags));
         }
-        json.member(
-            "acl",
-            r#"{"Canned":"private","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]}"#,
-        );
+        json.lock(lock);
+        json.optional("checksumAlgorithm", checksum.map(|(algorithm, _)| algorithm.as_str()));
+        json.optional("checksumType", checksum.map(|(_, kind)| kind.as_str()));
+        json.member("acl", &acl);
         changes.put(&uploads_of(&name), &overview_key(&key, &upload_id), json.0 + "}")
     })
     .await?;
     Ok(S3Response::new(output))
+}
+
+/// The checksum that an upload was begun with.
+fn checksum_of(started: &ObjectMd) -> Outcome<Option<(Algorithm, Kind)>> {
+    let Some(algorithm) = started.text("checksumAlgorithm") else { return Ok(None) };
+    let algorithm = Algorithm::parse(&algorithm)?;
+    Ok(Some((algorithm, algorithm.kind(started.text("checksumType").as_deref())?)))
+}
+
+/// Where a part goes.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    bucket: String,
+    key: String,
+    upload_id: String,
+    number: i32,
+}
+
+impl Place {
+    pub(super) fn new(bucket: String, key: String, upload_id: String, number: i32) -> Outcome<Self> {
+        if !(1..=PART_NUMBER_MAX).contains(&number) {
+            return Err(Refusal::invalid_argument()
+                .with_message("Part number must be an integer between 1 and 10000, inclusive"));
+        }
+        Ok(Self { bucket, key, upload_id, number })
+    }
+}
+
+/// The kind of checksum that parts of an upload in progress have.
+pub(super) fn algorithm(site: &Site, account: &Account, place: &Place) -> Outcome<Option<Algorithm>> {
+    site.read(|txn| {
+        bucket::open(txn, &place.bucket, account)?;
+        let started = overview(txn, &place.bucket, &place.key, &place.upload_id)?;
+        Ok(checksum_of(&started.ok_or(Refusal::no_such_upload())?)?.map(|(algorithm, _)| algorithm))
+    })
 }
 
 pub(super) async fn upload_part(
@@ -146,24 +209,48 @@ pub(super) async fn upload_part(
     request: S3Request<UploadPartInput>,
 ) -> Outcome<S3Response<UploadPartOutput>> {
     let account = signer(site, &request)?;
-    let expected = Expected::of(&request.headers, request.trailing_headers)?;
+    let mut expected = Expected::of(&request.headers, request.trailing_headers)?;
     let input = request.input;
-    let (name, key, upload_id, number) = (input.bucket, input.key, input.upload_id, input.part_number);
-    if !(1..=PART_NUMBER_MAX).contains(&number) {
-        return Err(Refusal::invalid_argument()
-            .with_message("Part number must be an integer between 1 and 10000, inclusive"));
+    let place = Place::new(input.bucket, input.key, input.upload_id, input.part_number)?;
+    if let Some(algorithm) = algorithm(site, &account, &place)? {
+        if let Some(given) = expected.algorithm().filter(|given| *given != algorithm) {
+            return Err(Refusal::invalid_request(format!(
+                "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                algorithm.as_str().to_ascii_lowercase(),
+                given.as_str().to_ascii_lowercase()
+            )));
+        }
+        expected = expected.computing(algorithm);
     }
-    site.read(|txn| {
-        bucket::open(txn, &name, &account)?;
-        overview(txn, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())
-    })?;
-    let (incoming, checksums) = receive::receive(site.files(), input.body, &expected).await?;
+    let (incoming, checksum) = receive::receive(site.files(), input.body, &expected).await?;
+    let part = store_part(site, account, place, incoming, checksum.clone()).await?;
+    let mut output = UploadPartOutput { e_tag: Some(etag(&part.md5)), ..UploadPartOutput::default() };
+    if let Some(checksum) = checksum {
+        put_part_checksum!(output, checksum.shown_of_part());
+    }
+    Ok(S3Response::new(output))
+}
+
+/// A part that was stored.
+pub(super) struct StoredPart {
+    pub(super) md5: String,
+    pub(super) last_modified: String,
+}
+
+/// Makes received bytes a part, in place of an earlier one with its number.
+pub(super) async fn store_part(
+    site: &Arc<Site>,
+    account: Account,
+    place: Place,
+    incoming: Incoming,
+    checksum: Option<Stored>,
+) -> Outcome<StoredPart> {
     let stored = incoming.finish().await?;
     let data = vec![stored.key.clone()];
-    let md5 = stored.md5.clone();
     let store_name = site.config().data_store_name.clone();
     let written = site
         .write(move |changes| {
+            let Place { bucket: name, key, upload_id, number } = place;
             overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
             let uploads = uploads_of(&name);
             let part = part_key(&upload_id, number);
@@ -180,20 +267,13 @@ pub(super) async fn upload_part(
                 md5: stored.md5,
                 size: stored.size,
                 owner_id: account.canonical_id,
+                checksum,
             };
-            changes.put(&uploads, &part, serde_json::to_string(&record).map_err(|_| Refusal::internal())?)
+            changes.put(&uploads, &part, serde_json::to_string(&record).map_err(|_| Refusal::internal())?)?;
+            Ok(StoredPart { md5: record.md5, last_modified: record.last_modified })
         })
         .await;
-    keep_or_remove(site, written, data).await?;
-    Ok(S3Response::new(UploadPartOutput {
-        e_tag: Some(etag(&md5)),
-        checksum_crc32: checksums.checksum_crc32,
-        checksum_crc32c: checksums.checksum_crc32c,
-        checksum_crc64nvme: checksums.checksum_crc64nvme,
-        checksum_sha1: checksums.checksum_sha1,
-        checksum_sha256: checksums.checksum_sha256,
-        ..UploadPartOutput::default()
-    }))
+    keep_or_remove(site, written, data).await
 }
 
 fn discard(changes: &mut Changes<'_, '_>, part: &PartRecord) {
@@ -218,12 +298,48 @@ fn chosen(listed: &[CompletedPart], uploaded: &mut BTreeMap<i32, PartRecord>) ->
         if part.e_tag.as_ref().map(ETag::value) != Some(record.md5.as_str()) {
             return Err(Refusal::invalid_part());
         }
+        let given = given_for(part);
+        if given.is_some()
+            && given != record.checksum.as_ref().map(|stored| (stored.algorithm, stored.value.as_str()))
+        {
+            return Err(Refusal::invalid_part());
+        }
         if at + 1 < listed.len() && record.size < PART_BYTES_MIN {
             return Err(Refusal::entity_too_small());
         }
         chosen.push(record);
     }
     Ok(chosen)
+}
+
+/// The checksum that a client lists for a part.
+fn given_for(part: &CompletedPart) -> Option<(Algorithm, &str)> {
+    [
+        (Algorithm::Crc32, &part.checksum_crc32),
+        (Algorithm::Crc32c, &part.checksum_crc32c),
+        (Algorithm::Crc64Nvme, &part.checksum_crc64nvme),
+        (Algorithm::Sha1, &part.checksum_sha1),
+        (Algorithm::Sha256, &part.checksum_sha256),
+    ]
+    .into_iter()
+    .find_map(|(algorithm, value)| Some((algorithm, value.as_deref()?)))
+}
+
+/// The checksum of the whole object, held against the one that the client gave for it.
+fn checksum_of_parts(
+    started: &ObjectMd,
+    chosen: &[PartRecord],
+    given: Option<&(Algorithm, String)>,
+) -> Outcome<Option<Stored>> {
+    let parts: Vec<_> = chosen.iter().map(|part| (part.checksum.as_ref(), part.size)).collect();
+    let Some((algorithm, kind)) = checksum_of(started)? else { return Ok(None) };
+    let computed = checksums::of_parts(algorithm, kind, &parts)?;
+    if let (Some(computed), Some((algorithm, given))) = (&computed, given)
+        && (computed.algorithm != *algorithm || computed.value != *given)
+    {
+        return Err(algorithm.mismatch());
+    }
+    Ok(computed)
 }
 
 /// The MD5 of the MD5s of the parts, and their number.
@@ -240,7 +356,10 @@ pub(super) async fn complete(
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> Outcome<S3Response<CompleteMultipartUploadOutput>> {
     let account = signer(site, &request)?;
-    let condition = WriteCondition::of(&request.headers);
+    let condition = WriteCondition::of(&request.headers)?;
+    let given = checksums::in_headers(&request.headers)?;
+    let size = header(&request.headers, "x-amz-mp-object-size").map(str::parse::<u64>).transpose();
+    let size = size.map_err(|_| Refusal::invalid_argument())?;
     let input = request.input;
     let (name, key, upload_id) = (input.bucket, input.key, input.upload_id);
     let listed = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
@@ -253,7 +372,7 @@ pub(super) async fn complete(
     let store_name = site.config().data_store_name.clone();
     let endpoints = site.config().replication_endpoints.clone();
     let micro_version_id = random_hex::<8>()?;
-    let (md5, version_id) = site
+    let (md5, checksum, version_id) = site
         .write(move |changes| {
             let bucket = bucket::open(changes, &name, &account)?;
             let Some(started) = overview(changes, &name, &key, &upload_id)? else {
@@ -265,6 +384,12 @@ pub(super) async fn complete(
             let mut left = all.clone();
             let chosen = chosen(&listed, &mut left)?;
             let md5 = aggregate_md5(&chosen)?;
+            if size.is_some_and(|size| size != chosen.iter().map(|part| part.size).sum::<u64>()) {
+                return Err(Refusal::invalid_request(
+                    "The provided 'x-amz-mp-object-size' header value does not match what was computed.",
+                ));
+            }
+            let checksum = checksum_of_parts(&started, &chosen, given.as_ref())?;
             let overview_key = overview_key(&key, &upload_id);
             let progress = versioning::with_flag(&started, "completeInProgress")?;
             changes.put(&uploads, &overview_key, progress.to_json())?;
@@ -293,6 +418,9 @@ pub(super) async fn complete(
                 md5: md5.clone(),
                 locations: if start == 0 { Vec::new() } else { locations },
                 tags: started.tags().into_iter().collect(),
+                acl: Acl::of(&started),
+                lock: Lock::of(&started),
+                checksum: checksum.clone(),
                 upload_id: Some(upload_id.clone()),
                 is_delete_marker: false,
                 origin_op: "s3:ObjectCreated:CompleteMultipartUpload",
@@ -315,10 +443,13 @@ pub(super) async fn complete(
                 discard(changes, part);
             }
             changes.delete(&uploads, &overview_key)?;
-            Ok((md5, shown_version(bucket.is_versioned(), &md)))
+            Ok((md5, checksum, shown_version(bucket.is_versioned(), &md)))
         })
         .await?;
     output.e_tag = Some(etag(&md5));
+    if let Some(checksum) = checksum {
+        put_checksum!(output, checksum.shown());
+    }
     output.version_id = version_id;
     Ok(S3Response::new(output))
 }
@@ -329,11 +460,11 @@ fn completed_before(
     bucket: &BucketInfo,
     key: &str,
     upload_id: &str,
-) -> Outcome<(String, Option<String>)> {
+) -> Outcome<(String, Option<Stored>, Option<String>)> {
     let md = versioning::lookup(records, &bucket.name, key, &Wanted::Current)?;
     match md {
         Some(md) if md.text("uploadId").as_deref() == Some(upload_id) => {
-            Ok((md.content_md5().to_owned(), shown_version(bucket.is_versioned(), &md)))
+            Ok((md.content_md5().to_owned(), Stored::of(&md), shown_version(bucket.is_versioned(), &md)))
         }
         Some(_) | None => Err(Refusal::no_such_upload()),
     }
@@ -341,7 +472,7 @@ fn completed_before(
 
 pub(super) async fn abort(
     site: &Arc<Site>,
-    account: super::config::Account,
+    account: Account,
     name: String,
     key: String,
     upload_id: String,
@@ -389,17 +520,26 @@ pub(super) fn list_parts(
         .into_iter()
         .filter(|(number, _)| *number > marker)
         .take(max + 1)
-        .map(|(number, part)| Part {
-            e_tag: Some(etag(&part.md5)),
-            last_modified: timestamp(&part.last_modified),
-            part_number: Some(number),
-            size: i64::try_from(part.size).ok(),
-            ..Part::default()
+        .map(|(number, part)| {
+            let mut shown = Part {
+                e_tag: Some(etag(&part.md5)),
+                last_modified: timestamp(&part.last_modified),
+                part_number: Some(number),
+                size: i64::try_from(part.size).ok(),
+                ..Part::default()
+            };
+            if let Some(checksum) = part.checksum {
+                put_part_checksum!(shown, checksum.shown_of_part());
+            }
+            shown
         })
         .collect();
     let is_truncated = listed.len() > max;
     listed.truncate(max);
+    let checksum = checksum_of(&started)?;
     Ok(S3Response::new(ListPartsOutput {
+        checksum_algorithm: checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.as_str())),
+        checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.as_str())),
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
         upload_id: Some(input.upload_id.clone()),

@@ -1,83 +1,22 @@
 //! The metadata document of an object as CloudServer writes it: which members, and in which order.
 
+use super::acl::{Acl, Of};
+use super::checksums::{self, Stored};
+use super::config::Account;
+use super::data::random_hex;
 use super::error::{Outcome, Refusal};
+use super::headers::ContentHeaders;
+use super::lock::Lock;
+use super::timestamp::iso;
 use backbeat_core::model::{Location, ObjectMd, ReplicationInfo};
-use http::HeaderMap;
+use s3s::dto::{ETag, Timestamp, TimestampFormat};
 use std::fmt::Write as _;
 
 /// MD5 of nothing.
-pub(super) const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
-const USER_METADATA: &str = "x-amz-meta-";
-/// User metadata of one object, names and values together, as S3 limits them.
-const USER_METADATA_BYTES_MAX: usize = 2048;
-
-/// The headers of an object that a client sets and reads back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ContentHeaders {
-    pub(super) cache_control: Option<String>,
-    pub(super) content_disposition: Option<String>,
-    pub(super) content_encoding: Option<String>,
-    pub(super) expires: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) content_language: Option<String>,
-    pub(super) website_redirect: Option<String>,
-    /// Full names, lower-case.
-    pub(super) user: Vec<(String, String)>,
-}
-
-impl ContentHeaders {
-    /// What a request says. The framing of a chunked upload is not part of the encoding of the object.
-    pub(super) fn of(headers: &HeaderMap) -> Outcome<Self> {
-        let text = |name: &str| {
-            let value = headers.get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let content_encoding = text("content-encoding").map(|value| {
-            let kept: Vec<&str> =
-                value.split(',').map(str::trim).filter(|part| *part != "aws-chunked").collect();
-            kept.join(",")
-        });
-        let user: Vec<(String, String)> = headers
-            .iter()
-            .filter(|(name, _)| name.as_str().starts_with(USER_METADATA))
-            .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect();
-        let bytes: usize =
-            user.iter().map(|(name, value)| name.len() - USER_METADATA.len() + value.len()).sum();
-        if bytes > USER_METADATA_BYTES_MAX {
-            return Err(Refusal { code: "MetadataTooLarge", ..Refusal::invalid_argument() }
-                .with_message("Your metadata headers exceed the maximum allowed metadata size."));
-        }
-        Ok(Self {
-            cache_control: text("cache-control"),
-            content_disposition: text("content-disposition"),
-            content_encoding: content_encoding.filter(|value| !value.is_empty()),
-            expires: text("expires"),
-            content_type: text("content-type").filter(|value| !value.is_empty()),
-            content_language: text("content-language"),
-            website_redirect: text("x-amz-website-redirect-location"),
-            user,
-        })
-    }
-
-    /// What stored metadata says.
-    pub(super) fn stored(md: &ObjectMd) -> Self {
-        let text = |name: &str| md.text(name).filter(|value| !value.is_empty());
-        Self {
-            cache_control: text("cache-control"),
-            content_disposition: text("content-disposition"),
-            content_encoding: text("content-encoding"),
-            expires: text("expires"),
-            content_type: text("content-type"),
-            content_language: text("content-language"),
-            website_redirect: text("x-amz-website-redirect-location"),
-            user: md.user_metadata().map(|(name, value)| (format!("{USER_METADATA}{name}"), value)).collect(),
-        }
-    }
-}
-
+const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
+/// The origin of copies.
+pub(super) const COPIED: &str = "s3:ObjectCreated:Copy";
+const KEY_BYTES_MAX: usize = 1024;
 /// Everything that decides a new version's document but its version id.
 #[derive(Clone, Debug)]
 pub(super) struct NewObject {
@@ -89,6 +28,9 @@ pub(super) struct NewObject {
     pub(super) md5: String,
     pub(super) locations: Vec<Location>,
     pub(super) tags: Vec<(String, String)>,
+    pub(super) acl: Acl,
+    pub(super) lock: Lock,
+    pub(super) checksum: Option<Stored>,
     pub(super) upload_id: Option<String>,
     pub(super) is_delete_marker: bool,
     pub(super) origin_op: &'static str,
@@ -125,6 +67,19 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// The members of object lock, where there are some.
+    pub(super) fn lock(&mut self, lock: Lock) {
+        if let Some(is_held) = lock.legal_hold {
+            self.member("legalHold", if is_held { "true" } else { "false" });
+        }
+        if let Some(retention) = lock.retention {
+            self.text("retentionMode", retention.mode.as_str());
+            self.text("retentionDate", &iso(retention.until_ms));
+        }
+    }
+}
+
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -139,6 +94,33 @@ pub(super) fn tags_json(tags: &[(String, String)]) -> String {
 }
 
 impl NewObject {
+    /// A delete marker that belongs to `account`.
+    pub(super) fn marker(
+        account: &Account,
+        key: String,
+        origin_op: &'static str,
+        data_store_name: &str,
+    ) -> Outcome<Self> {
+        Ok(Self {
+            owner_id: account.canonical_id.clone(),
+            owner_name: account.display_name.clone(),
+            key,
+            headers: ContentHeaders::default(),
+            size: 0,
+            md5: EMPTY_MD5.into(),
+            locations: Vec::new(),
+            tags: Vec::new(),
+            acl: Acl::private(Of::Object),
+            lock: Lock::default(),
+            checksum: None,
+            upload_id: None,
+            is_delete_marker: true,
+            origin_op,
+            data_store_name: data_store_name.into(),
+            micro_version_id: random_hex::<8>()?,
+        })
+    }
+
     /// The document, without `versionId`, which the request processor appends.
     pub(super) fn document(&self, placement: &Placement) -> Outcome<ObjectMd> {
         let headers = &self.headers;
@@ -162,23 +144,26 @@ impl NewObject {
         json.text("x-amz-server-side-encryption-customer-algorithm", "");
         json.text("x-amz-website-redirect-location", headers.website_redirect.as_deref().unwrap_or(""));
         json.member("x-amz-scal-transition-in-progress", "false");
-        json.member(
-            "acl",
-            r#"{"Canned":"private","FULL_CONTROL":[],"WRITE_ACP":[],"READ":[],"READ_ACP":[]}"#,
-        );
+        json.member("acl", &self.acl.to_json()?);
         json.text("key", &self.key);
         if self.locations.is_empty() {
             json.member("location", "null");
         } else {
-            let list: Vec<String> = self.locations.iter().map(location_json).collect();
+            let is_copy = self.origin_op == COPIED;
+            let list: Vec<String> =
+                self.locations.iter().map(|location| location_json(location, is_copy)).collect();
             json.member("location", &format!("[{}]", list.join(",")));
         }
         if placement.is_null {
             json.member("isNull", "true");
         }
         json.optional("nullVersionId", placement.null_version_id.as_deref());
-        json.member("isDeleteMarker", if self.is_delete_marker { "true" } else { "false" });
+        // Upstream leaves the member out of copies.
+        if self.origin_op != COPIED {
+            json.member("isDeleteMarker", if self.is_delete_marker { "true" } else { "false" });
+        }
         json.optional("uploadId", self.upload_id.as_deref());
+        json.lock(self.lock);
         json.member("tags", &tags_json(&self.tags));
         json.member("replicationInfo", placement.replication.to_json().as_str());
         json.text("dataStoreName", &self.data_store_name);
@@ -188,6 +173,9 @@ impl NewObject {
         json.member("isPHD", "false");
         json.text("last-modified", &placement.last_modified);
         json.member("md-model-version", "6");
+        if let Some(checksum) = &self.checksum {
+            json.member(checksums::MEMBER, &checksum.to_json());
+        }
         for (name, value) in &headers.user {
             json.text(name, value);
         }
@@ -195,14 +183,43 @@ impl NewObject {
     }
 }
 
-/// A location with its members in the order of a put (observed page).
-fn location_json(location: &Location) -> String {
+/// A location with its members in the order of a put, or of a copy (observed page).
+fn location_json(location: &Location, is_copy: bool) -> String {
+    let (size, start) = (format!("\"size\":{}", location.size), format!("\"start\":{}", location.start));
+    let store = format!("\"dataStoreName\":{}", quoted(&location.data_store_name));
+    let middle = if is_copy { [store, start, size] } else { [size, start, store] };
     format!(
-        r#"{{"key":{},"size":{},"start":{},"dataStoreName":{},"dataStoreETag":{}}}"#,
+        "{{\"key\":{},{},\"dataStoreETag\":{}}}",
         quoted(&location.key),
-        location.size,
-        location.start,
-        quoted(&location.data_store_name),
+        middle.join(","),
         quoted(location.etag.as_deref().unwrap_or("")),
     )
+}
+
+pub(super) fn etag(md5: &str) -> ETag {
+    ETag::Strong(md5.to_owned())
+}
+
+/// A stored time for the protocol library.
+pub(super) fn timestamp(iso: &str) -> Option<Timestamp> {
+    Timestamp::parse(TimestampFormat::DateTime, iso).ok()
+}
+
+/// The version id that clients see: none in a bucket that never had versions.
+pub(super) fn shown_version(is_versioned: bool, md: &ObjectMd) -> Option<String> {
+    is_versioned.then(|| match md.version_id() {
+        Some(id) if !md.is_null() => id.encode(),
+        Some(_) | None => "null".to_owned(),
+    })
+}
+
+/// Keys that upstream takes: no control characters.
+pub(super) fn check_key(key: &str) -> Outcome<()> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Refusal::key_too_long());
+    }
+    if key.is_empty() || key.chars().any(|character| character < ' ') {
+        return Err(Refusal::invalid_argument());
+    }
+    Ok(())
 }

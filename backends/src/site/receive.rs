@@ -1,14 +1,13 @@
 //! Taking in the bytes of a request: streamed to a file, bounded in memory and in time, checked against every digest
 //! that the client gave.
 
+use super::checksums::{self, Algorithm, Stored};
 use super::data::{DataFiles, Incoming};
 use super::error::{Outcome, Refusal};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use s3s::TrailingHeaders;
-use s3s::checksum::ChecksumHasher;
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 use s3s::dto::Checksum;
 use std::time::Duration;
 
@@ -19,19 +18,22 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// Largest object in one piece, as S3 has it.
 pub(super) const SIZE_MAX: u64 = 5 << 30;
 
-const CHECKSUM_HEADERS: [&str; 5] = [
-    "x-amz-checksum-crc32",
-    "x-amz-checksum-crc32c",
-    "x-amz-checksum-crc64nvme",
-    "x-amz-checksum-sha1",
-    "x-amz-checksum-sha256",
-];
+/// Where the value of a checksum comes from.
+#[derive(Clone, Debug)]
+enum Given {
+    /// The request's head.
+    Head(String),
+    /// Behind the body.
+    Trailer,
+    /// Nowhere: it is only computed.
+    Nowhere,
+}
 
 /// The digests that a client gave, in headers or after the body.
 pub(super) struct Expected {
     length: Option<u64>,
     md5: Option<String>,
-    checksums: Vec<(&'static str, Option<String>)>,
+    checksum: Option<(Algorithm, Given)>,
     trailers: Option<TrailingHeaders>,
 }
 
@@ -45,66 +47,70 @@ impl Expected {
             return Err(Refusal::entity_too_large());
         }
         let md5 = text("content-md5").map(|encoded| {
-            let bytes = base64_decode(encoded).filter(|bytes| bytes.len() == 16);
+            let bytes = base64_simd::STANDARD.decode_to_vec(encoded).ok().filter(|bytes| bytes.len() == 16);
             bytes.map(hex::encode).ok_or(Refusal::invalid_digest())
         });
         let trailing = text("x-amz-trailer").unwrap_or("").to_ascii_lowercase();
-        let checksums = CHECKSUM_HEADERS
+        let trailing = Algorithm::ALL
             .into_iter()
-            .filter_map(|name| match text(name) {
-                Some(value) => Some((name, Some(value.to_owned()))),
-                None => trailing.split(',').any(|trailer| trailer.trim() == name).then_some((name, None)),
-            })
-            .collect();
-        Ok(Self { length, md5: md5.transpose()?, checksums, trailers })
+            .find(|algorithm| trailing.split(',').any(|trailer| trailer.trim() == algorithm.header()));
+        let checksum = match (checksums::in_headers(headers)?, trailing) {
+            (Some((algorithm, value)), _) => {
+                algorithm.decode(&value).ok_or_else(|| algorithm.invalid_value())?;
+                Some((algorithm, Given::Head(value)))
+            }
+            (None, Some(algorithm)) => Some((algorithm, Given::Trailer)),
+            (None, None) => None,
+        };
+        Ok(Self { length, md5: md5.transpose()?, checksum, trailers })
     }
 
     /// Only a length.
     pub(super) fn length(length: u64) -> Self {
-        Self { length: Some(length), md5: None, checksums: Vec::new(), trailers: None }
+        Self { length: Some(length), md5: None, checksum: None, trailers: None }
     }
 
-    fn hasher(&self) -> ChecksumHasher {
-        let asked = |name: &str| self.checksums.iter().any(|(asked, _)| *asked == name);
-        ChecksumHasher {
-            crc32: asked(CHECKSUM_HEADERS[0]).then(Crc32::new),
-            crc32c: asked(CHECKSUM_HEADERS[1]).then(Crc32c::new),
-            crc64nvme: asked(CHECKSUM_HEADERS[2]).then(Crc64Nvme::new),
-            sha1: asked(CHECKSUM_HEADERS[3]).then(Sha1::new),
-            sha256: asked(CHECKSUM_HEADERS[4]).then(Sha256::new),
+    /// The kind of checksum that the client gave.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// With a checksum of that kind computed if the client gave none.
+    pub(super) fn computing(mut self, algorithm: Algorithm) -> Self {
+        self.checksum.get_or_insert((algorithm, Given::Nowhere));
+        self
+    }
+
+    fn given(&self, algorithm: Algorithm, given: &Given) -> Outcome<Option<String>> {
+        match given {
+            Given::Head(value) => Ok(Some(value.clone())),
+            Given::Nowhere => Ok(None),
+            Given::Trailer => {
+                let read = |trailers: &HeaderMap| {
+                    Some(trailers.get(algorithm.header())?.to_str().ok()?.trim().to_owned())
+                };
+                let value = self.trailers.as_ref().and_then(|trailers| trailers.read(read)).flatten();
+                let value = value.ok_or_else(|| algorithm.mismatch())?;
+                algorithm.decode(&value).ok_or_else(|| algorithm.invalid_value())?;
+                Ok(Some(value))
+            }
         }
     }
 
-    /// Compares with what came.
-    fn check(&self, incoming: &Incoming, computed: &Checksum) -> Outcome<()> {
+    /// Compares with what came; answers the checksum.
+    fn check(&self, incoming: &Incoming, computed: Checksum) -> Outcome<Option<Stored>> {
         if self.length.is_some_and(|length| length != incoming.size()) {
             return Err(Refusal::incomplete_body());
         }
         if self.md5.as_ref().is_some_and(|md5| *md5 != incoming.md5()) {
             return Err(Refusal::bad_digest());
         }
-        let computed = [
-            &computed.checksum_crc32,
-            &computed.checksum_crc32c,
-            &computed.checksum_crc64nvme,
-            &computed.checksum_sha1,
-            &computed.checksum_sha256,
-        ];
-        for (name, computed) in CHECKSUM_HEADERS.into_iter().zip(computed) {
-            let Some((_, given)) = self.checksums.iter().find(|(asked, _)| *asked == name) else { continue };
-            let given = given.clone().or_else(|| {
-                self.trailers
-                    .as_ref()?
-                    .read(|trailers| Some(trailers.get(name)?.to_str().ok()?.trim().to_owned()))?
-            });
-            if given.is_none() || given != *computed {
-                return Err(Refusal::bad_digest().with_message(format!(
-                    "The {} you specified did not match what we received.",
-                    &name["x-amz-checksum-".len()..]
-                )));
-            }
+        let Some((algorithm, given)) = &self.checksum else { return Ok(None) };
+        let computed = algorithm.of(computed).ok_or(Refusal::internal())?;
+        match self.given(*algorithm, given)? {
+            Some(given) if given != computed => Err(algorithm.mismatch()),
+            Some(_) | None => Ok(Some(Stored::full(*algorithm, computed))),
         }
-        Ok(())
     }
 }
 
@@ -113,12 +119,12 @@ pub(super) async fn receive<S>(
     files: &DataFiles,
     body: Option<S>,
     expected: &Expected,
-) -> Outcome<(Incoming, Checksum)>
+) -> Outcome<(Incoming, Option<Stored>)>
 where
     S: Stream<Item = Result<Bytes, StreamError>> + Unpin,
 {
     let mut incoming = files.create().await?;
-    let mut hasher = expected.hasher();
+    let mut hasher = expected.algorithm().map(Algorithm::hasher).unwrap_or_default();
     if let Some(mut body) = body {
         let length_max = expected.length.unwrap_or(SIZE_MAX);
         while let Some(chunk) =
@@ -132,9 +138,8 @@ where
             }
         }
     }
-    let computed = hasher.finalize();
-    expected.check(&incoming, &computed)?;
-    Ok((incoming, computed))
+    let checksum = expected.check(&incoming, hasher.finalize())?;
+    Ok((incoming, checksum))
 }
 
 /// Collects a small body.
@@ -165,41 +170,5 @@ fn broken(error: &StreamError) -> Refusal {
         Refusal::signature_mismatch()
     } else {
         Refusal::incomplete_body()
-    }
-}
-
-/// Standard base64 with padding.
-fn base64_decode(text: &str) -> Option<Vec<u8>> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let text = text.as_bytes();
-    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    if text.is_empty() || !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let mut bits: u32 = 0;
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for (at, digit) in digits.iter().enumerate() {
-        let value = ALPHABET.iter().position(|known| known == digit)?;
-        bits = (bits << 6 | u32::try_from(value).ok()?) & 0x00ff_ffff;
-        if at % 4 != 0 {
-            let shift = 6 - 2 * (at % 4);
-            bytes.push(u8::try_from(bits >> shift & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_read_as_clients_write_it() {
-        assert_eq!(base64_decode("aGVsbG8gbGFi").unwrap(), b"hello lab");
-        assert_eq!(base64_decode("aGVsbG8=").unwrap(), b"hello");
-        assert_eq!(base64_decode("aGVsbA==").unwrap(), b"hell");
-        assert_eq!(base64_decode("aGVsbA"), None);
-        assert_eq!(base64_decode("!!!!"), None);
-        assert_eq!(base64_decode(""), None);
     }
 }

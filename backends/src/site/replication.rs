@@ -137,6 +137,8 @@ pub(super) enum Operation {
     PutTagging,
     DeleteTagging,
     Multipart,
+    PutRetention,
+    PutLegalHold,
 }
 
 impl From<Operation> for ContentFlag {
@@ -145,6 +147,8 @@ impl From<Operation> for ContentFlag {
             Operation::PutTagging => Self::PutTagging,
             Operation::DeleteTagging => Self::DeleteTagging,
             Operation::Multipart => Self::Multipart,
+            Operation::PutRetention => Self::from("PUT_RETENTION"),
+            Operation::PutLegalHold => Self::from("PUT_LEGAL_HOLD"),
         }
     }
 }

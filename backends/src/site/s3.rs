@@ -1,27 +1,37 @@
 //! The S3 surface: every operation that the protocol library hands over.
 
+use super::access::signer;
+use super::acl::{Acl, Of};
 use super::bucket::{self, Versioning, VersioningStatus};
+use super::conditions::WriteCondition;
 use super::error::{Outcome, Refusal};
 use super::listing::{self, ENTRIES_MAX, Entry, Listing, Query};
 use super::metadata::Site;
-use super::s3_objects::{self, etag, shown_version, signer, timestamp};
+use super::object::{etag, shown_version, timestamp};
 use super::versioning::Wanted;
-use super::{access, multipart};
+use super::{access, acl, copy, lock, multipart, read, tags, write};
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketVersioningStatus, CommonPrefix,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
-    DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput,
-    DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error,
-    GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
-    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
-    ListPartsOutput, Object, ObjectVersion, Owner, PutBucketVersioningInput, PutBucketVersioningOutput,
-    PutObjectInput, PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput, UploadPartInput,
-    UploadPartOutput,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
+    CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
+    DeleteBucketInput, DeleteBucketOutput, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    DeletedObject, ETag, Error, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectAclInput,
+    GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput,
+    GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,
+    GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
+    GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
+    ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Object,
+    ObjectVersion, Owner, PutBucketAclInput, PutBucketAclOutput, PutBucketVersioningInput,
+    PutBucketVersioningOutput, PutObjectAclInput, PutObjectAclOutput, PutObjectInput,
+    PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectLockConfigurationInput,
+    PutObjectLockConfigurationOutput, PutObjectOutput, PutObjectRetentionInput, PutObjectRetentionOutput,
+    PutObjectTaggingInput, PutObjectTaggingOutput, UploadPartCopyInput, UploadPartCopyOutput,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 use std::sync::Arc;
@@ -67,22 +77,6 @@ fn next_after(listing: &Listing) -> Option<String> {
 }
 
 impl Surface {
-    /// Changes the attributes of a bucket.
-    async fn change_bucket<T, F>(&self, request: &S3Request<T>, name: &str, change: F) -> Outcome<()>
-    where
-        F: FnOnce(&mut bucket::BucketInfo) -> Outcome<()> + Send + 'static,
-    {
-        let account = signer(&self.0, request)?;
-        let name = name.to_owned();
-        self.0
-            .write(move |changes| {
-                let mut bucket = bucket::open(changes, &name, &account)?;
-                change(&mut bucket)?;
-                bucket::update(changes, &bucket)
-            })
-            .await
-    }
-
     fn bucket<T>(&self, request: &S3Request<T>, name: &str) -> Outcome<bucket::BucketInfo> {
         let account = signer(&self.0, request)?;
         self.0.read(|txn| bucket::open(txn, name, &account))
@@ -104,6 +98,8 @@ impl S3 for Surface {
         request: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let account = signer(&self.0, &request)?;
+        let acl = Acl::asked(&self.0, &request.headers, Of::Bucket)?;
+        let has_lock = request.input.object_lock_enabled_for_bucket == Some(true);
         let name = request.input.bucket;
         if name == access::INTERNAL {
             return Err(Refusal { code: "InvalidBucketName", ..Refusal::invalid_argument() }
@@ -112,7 +108,9 @@ impl S3 for Surface {
         }
         let location = self.0.config().data_store_name.clone();
         let output = CreateBucketOutput { location: Some(format!("/{name}")) };
-        self.0.write(move |changes| bucket::create(changes, &name, &account, &location)).await?;
+        self.0
+            .write(move |changes| bucket::create(changes, &name, &account, &location, acl, has_lock))
+            .await?;
         Ok(S3Response::new(output))
     }
 
@@ -194,10 +192,15 @@ impl S3 for Surface {
             Some(BucketVersioningStatus::SUSPENDED) => VersioningStatus::Suspended,
             Some(_) | None => return Err(Refusal::malformed_xml().into()),
         };
-        let name = request.input.bucket.clone();
-        self.change_bucket(&request, &name, move |bucket| {
+        let account = signer(&self.0, &request)?;
+        bucket::change(&self.0, account, request.input.bucket, move |bucket| {
             if status == VersioningStatus::Suspended && bucket.replication_configuration.is_some() {
                 return Err(Refusal::versioning_bound());
+            }
+            if status == VersioningStatus::Suspended && bucket.object_lock_enabled {
+                return Err(Refusal::versioning_bound().with_message(
+                    "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+                ));
             }
             bucket.versioning_configuration = Some(Versioning { status });
             Ok(())
@@ -207,18 +210,18 @@ impl S3 for Surface {
     }
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        Ok(s3_objects::put(&self.0, request).await?)
+        Ok(write::put(&self.0, request).await?)
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        s3_objects::get(&self.0, &request).await
+        read::get(&self.0, &request).await
     }
 
     async fn head_object(
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
-        s3_objects::head(&self.0, &request)
+        read::head(&self.0, &request)
     }
 
     async fn delete_object(
@@ -226,8 +229,11 @@ impl S3 for Surface {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let account = signer(&self.0, &request)?;
+        let condition = WriteCondition::of_deletion(&request.headers)?;
+        let may_bypass = lock::may_bypass(&request.headers);
         let input = request.input;
-        let output = s3_objects::delete(&self.0, account, input.bucket, input.key, input.version_id).await?;
+        let place = (input.bucket, input.key);
+        let output = write::delete(&self.0, account, place, input.version_id, condition, may_bypass).await?;
         Ok(S3Response::new(output))
     }
 
@@ -238,16 +244,18 @@ impl S3 for Surface {
         let account = signer(&self.0, &request)?;
         let name = request.input.bucket.clone();
         self.bucket(&request, &name)?;
+        let may_bypass = lock::may_bypass(&request.headers);
         let delete = request.input.delete;
-        if delete.objects.len() > ENTRIES_MAX {
+        if delete.objects.is_empty() || delete.objects.len() > ENTRIES_MAX {
             return Err(Refusal::malformed_xml().into());
         }
         let deletions = delete.objects.into_iter().map(|asked| {
             let (site, account, name) = (&self.0, account.clone(), name.clone());
             async move {
-                let deleted =
-                    s3_objects::delete(site, account, name, asked.key.clone(), asked.version_id.clone())
-                        .await;
+                let place = (name, asked.key.clone());
+                let condition = WriteCondition::matching(asked.e_tag.as_ref().map(ETag::value));
+                let version_id = asked.version_id.clone();
+                let deleted = write::delete(site, account, place, version_id, condition, may_bypass).await;
                 (asked, deleted)
             }
         });
@@ -404,21 +412,21 @@ impl S3 for Surface {
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
-        s3_objects::tags(&self.0, &request)
+        Ok(tags::of_object(&self.0, &request)?)
     }
 
     async fn put_object_tagging(
         &self,
         request: S3Request<PutObjectTaggingInput>,
     ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
-        Ok(s3_objects::put_tags(&self.0, request).await?)
+        Ok(tags::put(&self.0, request).await?)
     }
 
     async fn delete_object_tagging(
         &self,
         request: S3Request<DeleteObjectTaggingInput>,
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
-        Ok(s3_objects::delete_tags(&self.0, request).await?)
+        Ok(tags::delete(&self.0, request).await?)
     }
 
     async fn create_multipart_upload(
@@ -461,5 +469,96 @@ impl S3 for Surface {
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         Ok(multipart::list_uploads(&self.0, &request)?)
+    }
+
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        Ok(copy::object(&self.0, request).await?)
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        Ok(copy::part(&self.0, request).await?)
+    }
+
+    async fn get_object_attributes(
+        &self,
+        request: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        read::attributes(&self.0, &request)
+    }
+
+    async fn get_object_acl(
+        &self,
+        request: S3Request<GetObjectAclInput>,
+    ) -> S3Result<S3Response<GetObjectAclOutput>> {
+        Ok(acl::of_object(&self.0, &request)?)
+    }
+
+    async fn put_object_acl(
+        &self,
+        request: S3Request<PutObjectAclInput>,
+    ) -> S3Result<S3Response<PutObjectAclOutput>> {
+        Ok(acl::put_of_object(&self.0, request).await?)
+    }
+
+    async fn get_bucket_acl(
+        &self,
+        request: S3Request<GetBucketAclInput>,
+    ) -> S3Result<S3Response<GetBucketAclOutput>> {
+        Ok(acl::of_bucket(&self.0, &request)?)
+    }
+
+    async fn put_bucket_acl(
+        &self,
+        request: S3Request<PutBucketAclInput>,
+    ) -> S3Result<S3Response<PutBucketAclOutput>> {
+        Ok(acl::put_of_bucket(&self.0, request).await?)
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        request: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        Ok(lock::configuration(&self.0, &request)?)
+    }
+
+    async fn put_object_lock_configuration(
+        &self,
+        request: S3Request<PutObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<PutObjectLockConfigurationOutput>> {
+        Ok(lock::put_configuration(&self.0, request).await?)
+    }
+
+    async fn get_object_retention(
+        &self,
+        request: S3Request<GetObjectRetentionInput>,
+    ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
+        Ok(lock::retention(&self.0, &request)?)
+    }
+
+    async fn put_object_retention(
+        &self,
+        request: S3Request<PutObjectRetentionInput>,
+    ) -> S3Result<S3Response<PutObjectRetentionOutput>> {
+        Ok(lock::put_retention(&self.0, request).await?)
+    }
+
+    async fn get_object_legal_hold(
+        &self,
+        request: S3Request<GetObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
+        Ok(lock::legal_hold(&self.0, &request)?)
+    }
+
+    async fn put_object_legal_hold(
+        &self,
+        request: S3Request<PutObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<PutObjectLegalHoldOutput>> {
+        Ok(lock::put_legal_hold(&self.0, request).await?)
     }
 }

@@ -45,6 +45,35 @@ pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
     (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
+/// The time of an ISO 8601 text in UTC, with or without a fraction of seconds.
+pub(super) fn parse_iso(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
+    };
+    let separator = |at: usize, byte: u8| (text.as_bytes().get(at) == Some(&byte)).then_some(());
+    for (at, byte) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')] {
+        separator(at, byte)?;
+    }
+    let (hours, minutes, seconds) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    let millis = match text.get(19..)? {
+        "" => 0,
+        fraction => {
+            let digits = fraction.strip_prefix('.')?;
+            if digits.is_empty() || digits.len() > 9 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            format!("{digits:0<3}")[..3].parse().ok()?
+        }
+    };
+    let days = day(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
+    Some(days * MS_PER_DAY + hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +93,24 @@ mod tests {
             assert_eq!(day(year, month, of_month), Some(number));
         }
         assert_eq!(day(2026, 13, 1), None);
+    }
+
+    #[test]
+    fn times_are_read_back_as_they_were_written() {
+        for ms in [0, 951_782_400_000, 1_795_192_705_760, 4_107_542_399_999] {
+            assert_eq!(parse_iso(&iso(ms)), Some(ms));
+        }
+        assert_eq!(parse_iso("2026-11-20T16:38:25Z"), Some(1_795_192_705_000));
+        assert_eq!(parse_iso("2026-11-20T16:38:25.7+00:00"), Some(1_795_192_705_700));
+        for wrong in [
+            "",
+            "2026-11-20",
+            "2026-11-20T16:38:25",
+            "2026-11-20T25:38:25Z",
+            "2026-11-20T16:38:25.Z",
+            "2026-é1-20T16:38:25Z",
+        ] {
+            assert_eq!(parse_iso(wrong), None, "{wrong}");
+        }
     }
 }

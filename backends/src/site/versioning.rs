@@ -4,7 +4,7 @@
 use super::bucket::{BucketInfo, VersioningStatus};
 use super::changes::{Changes, Records};
 use super::error::{Outcome, Refusal};
-use super::object::{NewObject, Placement};
+use super::object::{COPIED, NewObject, Placement};
 use super::placeholder::{self, Placeholder};
 use backbeat_core::model::{ObjectMd, RawJson, ReplicationInfo, VERSION_SEPARATOR, VersionId};
 
@@ -28,6 +28,14 @@ impl Wanted {
             Some(encoded) => {
                 VersionId::decode(encoded).map(Self::Version).map_err(|_| Refusal::invalid_argument())
             }
+        }
+    }
+
+    /// The refusal if there is none.
+    pub(super) fn missing(&self) -> Refusal {
+        match self {
+            Self::Current => Refusal::no_such_key(),
+            Self::Null | Self::Version(_) => Refusal::no_such_version(),
         }
     }
 }
@@ -101,6 +109,16 @@ pub(super) fn lookup(
                 None => Ok(None),
             }
         }
+    }
+}
+
+/// The object that a request asks for: there, and no delete marker.
+pub(super) fn object(records: &impl Records, bucket: &str, key: &str, wanted: &Wanted) -> Outcome<ObjectMd> {
+    let md = lookup(records, bucket, key, wanted)?.ok_or_else(|| wanted.missing())?;
+    match wanted {
+        _ if !md.is_delete_marker() => Ok(md),
+        Wanted::Current => Err(Refusal::no_such_key()),
+        Wanted::Null | Wanted::Version(_) => Err(Refusal::method_not_allowed()),
     }
 }
 
@@ -239,7 +257,7 @@ pub(super) fn store(
         creation_time: old
             .as_ref()
             .and_then(created)
-            .or_else(|| object.upload_id.is_some().then(|| changes.now())),
+            .or_else(|| (object.upload_id.is_some() || object.origin_op == COPIED).then(|| changes.now())),
         is_null: false,
         null_version_id: None,
         last_modified: changes.now(),

@@ -1,12 +1,15 @@
 //! The embedded site over HTTP, as clients and the replication engine see it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checksums;
 mod conditions;
+mod copies;
 mod durability;
 mod harness;
 mod journal;
 mod multipart;
 mod objects;
+mod protection;
 mod replay;
 mod routes;
 mod versions;

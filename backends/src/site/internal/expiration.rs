@@ -4,10 +4,10 @@ use super::answer::json;
 use super::request::{Target, header, wanted};
 use crate::site::bucket;
 use crate::site::config::Account;
-use crate::site::data::random_hex;
 use crate::site::error::{Outcome, Refusal};
+use crate::site::lock::Lock;
 use crate::site::metadata::Site;
-use crate::site::object::{ContentHeaders, EMPTY_MD5, NewObject};
+use crate::site::object::NewObject;
 use crate::site::replication::{self, Asked};
 use crate::site::versioning::{self, Wanted};
 use backbeat_core::model::ObjectMd;
@@ -24,21 +24,8 @@ pub(super) async fn expire(
 ) -> Outcome<S3Response<Body>> {
     let wanted = wanted(&request.uri)?;
     let dates = Dates::of(&request.headers)?;
-    let marker = NewObject {
-        owner_id: account.canonical_id.clone(),
-        owner_name: account.display_name.clone(),
-        key: target.key,
-        headers: ContentHeaders::default(),
-        size: 0,
-        md5: EMPTY_MD5.into(),
-        locations: Vec::new(),
-        tags: Vec::new(),
-        upload_id: None,
-        is_delete_marker: true,
-        origin_op: "s3:LifecycleExpiration:DeleteMarkerCreated",
-        data_store_name: site.config().data_store_name.clone(),
-        micro_version_id: random_hex::<8>()?,
-    };
+    let origin_op = "s3:LifecycleExpiration:DeleteMarkerCreated";
+    let marker = NewObject::marker(account, target.key, origin_op, &site.config().data_store_name)?;
     let endpoints = site.config().replication_endpoints.clone();
     let account = account.clone();
     site.write(move |changes| {
@@ -60,12 +47,9 @@ pub(super) async fn expire(
             versioning::store(changes, &bucket, &marker, info)?;
             return Ok(());
         }
-        if versioning::remove(changes, &bucket.name, key, &wanted)?.is_none() {
-            return Err(match wanted {
-                Wanted::Current => Refusal::no_such_key(),
-                Wanted::Null | Wanted::Version(_) => Refusal::no_such_version(),
-            });
-        }
+        let stored = stored.ok_or_else(|| wanted.missing())?;
+        Lock::of(&stored).check_delete(changes.now_ms, false)?;
+        versioning::remove(changes, &bucket.name, key, &wanted)?;
         Ok(())
     })
     .await?;

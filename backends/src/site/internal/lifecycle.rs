@@ -8,7 +8,7 @@ use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::listing::{self, Entry, Query};
 use crate::site::metadata::Site;
-use crate::site::s3_objects::shown_version;
+use crate::site::object::shown_version;
 use crate::site::versioning::Wanted;
 use backbeat_core::model::ObjectMd;
 use http::{StatusCode, Uri};

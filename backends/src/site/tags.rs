@@ -1,0 +1,123 @@
+//! Tags of objects.
+
+use super::access::signer;
+use super::bucket;
+use super::config::Account;
+use super::data::random_hex;
+use super::error::{Outcome, Refusal};
+use super::headers::header;
+use super::metadata::Site;
+use super::object::{shown_version, tags_json};
+use super::replication::{self, Asked, Operation};
+use super::versioning::{self, Wanted};
+use backbeat_core::model::RawJson;
+use http::HeaderMap;
+use s3s::dto::{
+    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
+    PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
+};
+use s3s::{S3Request, S3Response};
+use std::sync::Arc;
+
+const TAGS_MAX: usize = 10;
+
+/// Tags as S3 limits them.
+pub(super) fn check(tags: Vec<(String, String)>) -> Outcome<Vec<(String, String)>> {
+    let is_fine = |(key, value): &(String, String)| {
+        !key.is_empty() && key.chars().count() <= 128 && value.chars().count() <= 256
+    };
+    let is_double =
+        tags.iter().enumerate().any(|(at, tag)| tags[..at].iter().any(|earlier| earlier.0 == tag.0));
+    if tags.len() > TAGS_MAX || is_double || !tags.iter().all(is_fine) {
+        return Err(Refusal::invalid_tag());
+    }
+    Ok(tags)
+}
+
+/// The tags in `x-amz-tagging`: a query string.
+pub(super) fn asked(headers: &HeaderMap) -> Outcome<Vec<(String, String)>> {
+    let Some(text) = header(headers, "x-amz-tagging") else { return Ok(Vec::new()) };
+    let uri = format!("/?{text}").parse().map_err(|_| Refusal::invalid_argument())?;
+    check(super::internal::query(&uri).collect())
+}
+
+pub(super) fn of_object(
+    site: &Site,
+    request: &S3Request<GetObjectTaggingInput>,
+) -> Outcome<S3Response<GetObjectTaggingOutput>> {
+    let account = signer(site, request)?;
+    let input = &request.input;
+    let wanted = Wanted::parse(input.version_id.as_deref())?;
+    let (is_versioned, md) = site.read(|txn| {
+        let bucket = bucket::open(txn, &input.bucket, &account)?;
+        Ok((bucket.is_versioned(), versioning::object(txn, &input.bucket, &input.key, &wanted)?))
+    })?;
+    let tag_set =
+        md.tags().into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: shown_version(is_versioned, &md) }))
+}
+
+/// A change of tags: a new revision of a version, to be replicated as metadata.
+async fn change(
+    site: &Arc<Site>,
+    account: Account,
+    (name, key): (String, String),
+    version_id: Option<String>,
+    tags: Option<Vec<(String, String)>>,
+) -> Outcome<Option<String>> {
+    let wanted = Wanted::parse(version_id.as_deref())?;
+    let tags_text = RawJson::parse(&tags_json(tags.as_deref().unwrap_or_default()))
+        .map_err(|_| Refusal::invalid_tag())?;
+    let (operation, origin_op) = if tags.is_some() {
+        (Operation::PutTagging, "s3:ObjectTagging:Put")
+    } else {
+        (Operation::DeleteTagging, "s3:ObjectTagging:Delete")
+    };
+    let micro_version_id = RawJson::string(&random_hex::<8>()?);
+    let endpoints = site.config().replication_endpoints.clone();
+    site.write(move |changes| {
+        let bucket = bucket::open(changes, &name, &account)?;
+        let md = versioning::object(changes, &name, &key, &wanted)?;
+        let asked = Asked {
+            key: &key,
+            is_metadata_only: true,
+            operation: Some(operation),
+            existing: Some(&md),
+            account: None,
+        };
+        let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
+        let mut changed = md
+            .with_member("tags", &tags_text)?
+            .with_member("microVersionId", &micro_version_id)?
+            .with_origin_op(origin_op);
+        if let Some(info) = info {
+            changed = changed.with_replication(info);
+        }
+        versioning::rewrite(changes, &name, &key, &changed)?;
+        Ok(shown_version(bucket.is_versioned(), &changed))
+    })
+    .await
+}
+
+pub(super) async fn put(
+    site: &Arc<Site>,
+    request: S3Request<PutObjectTaggingInput>,
+) -> Outcome<S3Response<PutObjectTaggingOutput>> {
+    let account = signer(site, &request)?;
+    let input = request.input;
+    let tags = input.tagging.tag_set.into_iter();
+    let tags = tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect();
+    let tags = check(tags)?;
+    let version_id = change(site, account, (input.bucket, input.key), input.version_id, Some(tags)).await?;
+    Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
+}
+
+pub(super) async fn delete(
+    site: &Arc<Site>,
+    request: S3Request<DeleteObjectTaggingInput>,
+) -> Outcome<S3Response<DeleteObjectTaggingOutput>> {
+    let account = signer(site, &request)?;
+    let input = request.input;
+    let version_id = change(site, account, (input.bucket, input.key), input.version_id, None).await?;
+    Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
+}

@@ -1,0 +1,151 @@
+//! Writing and deleting objects on the S3 surface.
+
+use super::access::signer;
+use super::acl::{Acl, Of};
+use super::bucket;
+use super::checksums::put_checksum;
+use super::conditions::WriteCondition;
+use super::config::Account;
+use super::data::random_hex;
+use super::error::Outcome;
+use super::headers::ContentHeaders;
+use super::lock::Lock;
+use super::metadata::Site;
+use super::object::{NewObject, check_key, etag, shown_version};
+use super::receive::{self, Expected};
+use super::replication::{self, Asked};
+use super::tags;
+use super::timestamp::system_ms;
+use super::versioning::{self, Wanted};
+use backbeat_core::model::Location;
+use http::StatusCode;
+use s3s::dto::{DeleteObjectOutput, PutObjectInput, PutObjectOutput};
+use s3s::{S3Request, S3Response};
+use std::sync::Arc;
+
+pub(super) async fn put(
+    site: &Arc<Site>,
+    request: S3Request<PutObjectInput>,
+) -> Outcome<S3Response<PutObjectOutput>> {
+    let account = signer(site, &request)?;
+    let (name, key) = (request.input.bucket, request.input.key);
+    check_key(&key)?;
+    let bucket = site.read(|txn| bucket::open(txn, &name, &account))?;
+    let content = ContentHeaders::of(&request.headers)?;
+    let tags = tags::asked(&request.headers)?;
+    let acl = Acl::asked(site, &request.headers, Of::Object)?.unwrap_or_else(|| Acl::private(Of::Object));
+    let condition = WriteCondition::of(&request.headers)?;
+    let lock = Lock::asked(&request.headers, system_ms())?;
+    lock.within(&bucket, system_ms())?;
+    let expected = Expected::of(&request.headers, request.trailing_headers)?;
+    let (incoming, checksum) = receive::receive(site.files(), request.input.body, &expected).await?;
+    let (size, md5) = (incoming.size(), incoming.md5());
+    let data_store_name = site.config().data_store_name.clone();
+    let locations = if size == 0 {
+        Vec::new()
+    } else {
+        let stored = incoming.finish().await?;
+        vec![Location::new(&stored.key, 0, size, &data_store_name, 1, &md5)]
+    };
+    let data: Vec<String> = locations.iter().map(|location| location.key.to_string()).collect();
+    let mut object = NewObject {
+        owner_id: account.canonical_id.clone(),
+        owner_name: account.display_name.clone(),
+        key,
+        headers: content,
+        size,
+        md5: md5.clone(),
+        locations,
+        tags,
+        acl,
+        lock,
+        checksum: checksum.clone(),
+        upload_id: None,
+        is_delete_marker: false,
+        origin_op: "s3:ObjectCreated:Put",
+        data_store_name,
+        micro_version_id: random_hex::<8>()?,
+    };
+    let endpoints = site.config().replication_endpoints.clone();
+    let written = site
+        .write(move |changes| {
+            let bucket = bucket::open(changes, &name, &account)?;
+            condition.check(versioning::current(changes, &name, &object.key)?.as_ref())?;
+            object.lock = object.lock.within(&bucket, changes.now_ms)?;
+            let asked = Asked {
+                key: &object.key,
+                is_metadata_only: object.size == 0,
+                operation: None,
+                existing: None,
+                account: Some(&account),
+            };
+            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
+            let md = versioning::store(changes, &bucket, &object, info)?;
+            Ok(shown_version(bucket.is_versioned(), &md))
+        })
+        .await;
+    let version_id = keep_or_remove(site, written, data).await?;
+    let mut output = PutObjectOutput { e_tag: Some(etag(&md5)), version_id, ..PutObjectOutput::default() };
+    if let Some(checksum) = checksum {
+        put_checksum!(output, checksum.shown());
+    }
+    Ok(S3Response::new(output))
+}
+
+/// After a refused commit the data it was for goes at once; after one with an unknown outcome it stays until the site
+/// opens next and knows.
+pub(super) async fn keep_or_remove<T>(site: &Site, written: Outcome<T>, data: Vec<String>) -> Outcome<T> {
+    if let Err(refusal) = &written
+        && refusal.status != StatusCode::SERVICE_UNAVAILABLE
+    {
+        site.files().remove(data).await;
+    }
+    written
+}
+
+pub(super) async fn delete(
+    site: &Arc<Site>,
+    account: Account,
+    (name, key): (String, String),
+    version_id: Option<String>,
+    condition: WriteCondition,
+    may_bypass: bool,
+) -> Outcome<DeleteObjectOutput> {
+    check_key(&key)?;
+    let wanted = Wanted::parse(version_id.as_deref())?;
+    let origin_op = "s3:ObjectRemoved:DeleteMarkerCreated";
+    let marker = NewObject::marker(&account, key, origin_op, &site.config().data_store_name)?;
+    let endpoints = site.config().replication_endpoints.clone();
+    site.write(move |changes| {
+        let bucket = bucket::open(changes, &name, &account)?;
+        let key = marker.key.as_str();
+        condition.check(versioning::lookup(changes, &name, key, &wanted)?.as_ref())?;
+        if wanted == Wanted::Current && bucket.is_versioned() {
+            let asked = Asked {
+                key,
+                is_metadata_only: true,
+                operation: None,
+                existing: None,
+                account: Some(&account),
+            };
+            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
+            let md = versioning::store(changes, &bucket, &marker, info)?;
+            return Ok(DeleteObjectOutput {
+                delete_marker: Some(true),
+                version_id: shown_version(true, &md),
+                ..DeleteObjectOutput::default()
+            });
+        }
+        if let Some(md) = versioning::lookup(changes, &name, key, &wanted)? {
+            Lock::of(&md).check_delete(changes.now_ms, may_bypass)?;
+        }
+        let removed = versioning::remove(changes, &name, key, &wanted)?;
+        let was_marker = removed.is_some_and(|md| md.is_delete_marker());
+        Ok(DeleteObjectOutput {
+            delete_marker: was_marker.then_some(true),
+            version_id,
+            ..DeleteObjectOutput::default()
+        })
+    })
+    .await
+}
