@@ -107,6 +107,8 @@ pub(crate) struct Consumer {
     /// Topic partitions whose commit point may have moved.
     dirty: BTreeSet<TopicPartition>,
     commits: BTreeMap<EffectId, TopicPartition>,
+    /// How many partitions are on their way out.
+    leaving: usize,
 }
 
 impl Consumer {
@@ -115,7 +117,8 @@ impl Consumer {
         let source =
             |&start: &Offset| Source { ledger: Ledger::new(start), committed: start, in_flight: None };
         let sources = starts.iter().map(source).collect();
-        self.owned.insert(partition, Owned { epoch, sources, deadline: None });
+        let before = self.owned.insert(partition, Owned { epoch, sources, deadline: None });
+        self.leaving -= usize::from(before.is_some_and(|owned| owned.deadline.is_some()));
     }
 
     /// The epoch under which `partition` is owned.
@@ -193,7 +196,7 @@ impl Consumer {
     pub(crate) fn revoke(&mut self, partition: Partition, epoch: Epoch, deadline: Instant) -> bool {
         match self.owned.get_mut(&partition) {
             Some(owned) if owned.epoch == epoch => {
-                owned.deadline = Some(deadline);
+                self.leaving += usize::from(owned.deadline.replace(deadline).is_none());
                 true
             }
             Some(_) | None => false,
@@ -202,7 +205,7 @@ impl Consumer {
 
     /// Whether any partition is on its way out.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.owned.values().any(|owned| owned.deadline.is_some())
+        self.leaving > 0
     }
 
     /// The earliest deadline of a partition on its way out.
@@ -235,7 +238,8 @@ impl Consumer {
 
     /// Forgets `partition`: it belongs to somebody else.
     pub(crate) fn forget(&mut self, partition: Partition) {
-        self.owned.remove(&partition);
+        let before = self.owned.remove(&partition);
+        self.leaving -= usize::from(before.is_some_and(|owned| owned.deadline.is_some()));
         self.dirty.retain(|from| from.partition != partition);
     }
 

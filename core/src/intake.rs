@@ -2,7 +2,10 @@
 //! messages that closes before memory grows (invariants I2, I7 and I8, decision D9).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::ops::Bound;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::consumer::Consumer;
 use crate::id::{Bucket, Epoch, ObjectKey, Offset, Partition, TopicPartition};
@@ -10,12 +13,20 @@ use crate::parts::Lanes;
 use crate::rules::Rules;
 use crate::time::Instant;
 
-/// What orders work: one lane per object key. `salt` is zero; a planted bug gives every entry a lane of its own.
+/// What orders work: one lane per object key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneKey {
+    /// Compared first: long keys with the same beginning are mostly told apart by one word.
+    hash: u64,
     pub(crate) bucket: Bucket,
     pub(crate) key: ObjectKey,
-    pub(crate) salt: u64,
+}
+
+impl LaneKey {
+    pub(crate) fn new(bucket: &Bucket, key: &ObjectKey) -> Self {
+        let hash = xxh3_64(key.as_str().as_bytes()) ^ xxh3_64(bucket.as_str().as_bytes()).rotate_left(32);
+        Self { hash, bucket: bucket.clone(), key: key.clone() }
+    }
 }
 
 /// Work as the intake sees it.
@@ -87,6 +98,12 @@ pub(crate) struct Intake<W> {
     gates: BTreeMap<Partition, Gate<W>>,
     limits: IntakeLimits,
     crowded: bool,
+    /// Whether paused when last regulated.
+    paused: bool,
+    /// Entries in all stashes.
+    stashed: usize,
+    /// Whether a gate changed since the flow was last regulated.
+    changed: bool,
     salts: u64,
 }
 
@@ -98,6 +115,9 @@ impl<W: Item> Intake<W> {
             gates: BTreeMap::new(),
             limits,
             crowded: false,
+            paused: false,
+            stashed: 0,
+            changed: false,
             salts: 0,
         }
     }
@@ -105,13 +125,17 @@ impl<W: Item> Intake<W> {
     /// Takes over `partition`. With `open` false its messages wait until [`open`](Self::open).
     pub(crate) fn assign(&mut self, epoch: Epoch, partition: Partition, starts: &[Offset], open: bool) {
         self.consumer.assign(epoch, partition, starts);
-        self.gates.insert(partition, Gate { open, stash: VecDeque::new(), flow_closed: false });
+        let gate = Gate { open, stash: VecDeque::new(), flow_closed: false };
+        let before = self.gates.insert(partition, gate);
+        self.stashed -= before.map_or(0, |gate| gate.stash.len());
+        self.changed = true;
     }
 
     /// Lets the messages of `partition` enter their lanes.
     pub(crate) fn open(&mut self, rules: &impl Rules, partition: Partition) {
         if let Some(gate) = self.gates.get_mut(&partition) {
             gate.open = true;
+            self.changed = true;
         }
         self.unstash(rules, partition);
     }
@@ -126,15 +150,17 @@ impl<W: Item> Intake<W> {
         if self.consumer.revoke(partition, epoch, deadline) {
             self.lanes.remove_waiting(|_, work| work.partition() == partition);
             if let Some(gate) = self.gates.get_mut(&partition) {
+                self.stashed -= gate.stash.len();
                 gate.stash.clear();
             }
+            self.changed = true;
         }
     }
 
     /// Forgets `partition` and returns the work of it that was running, whose lanes are free now.
     pub(crate) fn forget(&mut self, partition: Partition) -> Vec<(LaneKey, W)> {
         self.consumer.forget(partition);
-        self.gates.remove(&partition);
+        self.stashed -= self.gates.remove(&partition).map_or(0, |gate| gate.stash.len());
         self.lanes.remove_waiting(|_, work| work.partition() == partition);
         let running = self.lanes.iter_running().filter(|(_, work)| work.partition() == partition);
         let running: Vec<LaneKey> = running.map(|(lane, _)| lane.clone()).collect();
@@ -160,6 +186,8 @@ impl<W: Item> Intake<W> {
             && let Some(gate) = self.gates.get_mut(&partition)
         {
             gate.stash.push_back(work);
+            self.stashed += 1;
+            self.changed = true;
         }
     }
 
@@ -175,11 +203,14 @@ impl<W: Item> Intake<W> {
     }
 
     fn lane_of(&mut self, rules: &impl Rules, work: &W) -> LaneKey {
-        if !rules.serialises_keys() {
-            self.salts += 1;
-        }
         let (bucket, key) = work.object();
-        LaneKey { bucket: bucket.clone(), key: key.clone(), salt: self.salts }
+        let mut lane = LaneKey::new(bucket, key);
+        if !rules.serialises_keys() {
+            // A planted bug: a lane of its own for every entry.
+            self.salts += 1;
+            lane.hash = self.salts;
+        }
+        lane
     }
 
     /// Puts work into its lane, or hands it back when the lane is full.
@@ -213,6 +244,8 @@ impl<W: Item> Intake<W> {
                 }
                 return;
             }
+            self.stashed -= 1;
+            self.changed = true;
         }
     }
 
@@ -246,13 +279,18 @@ impl<W: Item> Intake<W> {
         mut change: impl FnMut(Partition, bool),
     ) {
         let held = self.lanes.waiting_len() + self.lanes.running_len() + elsewhere;
-        if held >= self.limits.read_ahead_max {
-            self.crowded = true;
-        } else if held <= self.limits.read_ahead_max / 2 {
-            self.crowded = false;
-        }
-        if !self.crowded {
+        let crowded = match held {
+            _ if held >= self.limits.read_ahead_max => true,
+            _ if held <= self.limits.read_ahead_max / 2 => false,
+            _ => self.crowded,
+        };
+        self.changed |= crowded != self.crowded || paused != self.paused;
+        (self.crowded, self.paused) = (crowded, paused);
+        if !self.crowded && self.stashed > 0 {
             self.unstash_all(rules);
+        }
+        if !mem::take(&mut self.changed) {
+            return;
         }
         for (&partition, gate) in &mut self.gates {
             let leaving = !self.consumer.may_start(partition);
@@ -329,7 +367,7 @@ mod tests {
     #[test]
     fn a_partition_that_is_stuck_holds_no_other_up() {
         let mut intake = intake(1);
-        intake.lanes.block(LaneKey { bucket: "b".into(), key: "stuck".into(), salt: 0 });
+        intake.lanes.block(LaneKey::new(&"b".into(), &"stuck".into()));
         for version in 0..4 {
             intake.offer(&Production, entry(0, "stuck", version));
             intake.offer(&Production, entry(1, "hot", version));

@@ -2,6 +2,8 @@
 //!
 //! Bulk data never passes through a machine: [`SiteRequest::MovePart`] names a range and the driver streams it.
 
+use std::sync::Arc;
+
 use crate::call::Ending;
 use crate::id::{Bucket, ObjectKey};
 use crate::model::{Location, ObjectMd, ObjectRef, StateTag};
@@ -52,7 +54,7 @@ pub struct PartMove {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedPart {
     /// Where the target put the bytes: key, data store name, encryption members.
-    pub location: Location,
+    pub location: Box<Location>,
     /// Lower-case hex MD5 of the bytes as the target acknowledged them.
     pub digest: String,
 }
@@ -129,7 +131,7 @@ pub enum SiteReply {
     /// To `DeleteData`.
     Deleted(Ending<()>),
     /// To `ReadRules`.
-    Rules(Ending<BucketRules>),
+    Rules(Ending<Arc<BucketRules>>),
     /// To `CheckBucket`: refused with `BucketNotFound` or `BucketUnversioned` where it cannot take replicas.
     Bucket(Ending<()>),
 }

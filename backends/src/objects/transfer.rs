@@ -52,7 +52,9 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
             SiteRequest::DeleteData { bucket, key, locations } => {
                 SiteReply::Deleted(self.target.delete_data(&bucket, &key, &locations).await)
             }
-            SiteRequest::ReadRules { bucket } => SiteReply::Rules(self.source.bucket_rules(&bucket).await),
+            SiteRequest::ReadRules { bucket } => {
+                SiteReply::Rules(self.source.bucket_rules(&bucket).await.map(Into::into))
+            }
             SiteRequest::CheckBucket { bucket } => {
                 let state = self.target.bucket_state(&bucket).await;
                 SiteReply::Bucket(match state {

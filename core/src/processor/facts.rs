@@ -1,6 +1,7 @@
 //! What is known about buckets for a short while, so that not every copy asks again (hazard BH9).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::id::Bucket;
 use crate::request::BucketRules;
@@ -42,18 +43,18 @@ impl<T> Known<T> {
 /// so that it works as soon as it is mended.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    rules: Known<BucketRules>,
+    rules: Known<Arc<BucketRules>>,
     ready_targets: Known<()>,
 }
 
 impl Facts {
     /// Remembers the replication configuration of a source bucket.
-    pub(super) fn learn_rules(&mut self, now: Instant, bucket: Bucket, rules: BucketRules) {
+    pub(super) fn learn_rules(&mut self, now: Instant, bucket: Bucket, rules: Arc<BucketRules>) {
         self.rules.learn(now, bucket, rules);
     }
 
     /// The replication configuration of a source bucket, if it is known and not older than `ttl`.
-    pub(super) fn rules(&self, now: Instant, ttl: Span, bucket: &Bucket) -> Option<BucketRules> {
+    pub(super) fn rules(&self, now: Instant, ttl: Span, bucket: &Bucket) -> Option<Arc<BucketRules>> {
         self.rules.recall(now, ttl, bucket).cloned()
     }
 

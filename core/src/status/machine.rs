@@ -194,7 +194,7 @@ impl<R: Rules> StatusProcessor<R> {
 
     /// What the processor is doing for `key`, if anything: the stage of the message that runs, and how many wait.
     pub fn explain(&self, bucket: &Bucket, key: &ObjectKey) -> Option<(Option<Stage>, usize)> {
-        let lane = LaneKey { bucket: bucket.clone(), key: key.clone(), salt: 0 };
+        let lane = LaneKey::new(bucket, key);
         let running = self.intake.lanes.running(&lane).map(|work| work.stage);
         let waiting = self.intake.lanes.waiting(&lane).count();
         (running.is_some() || waiting > 0).then_some((running, waiting))

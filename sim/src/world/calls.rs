@@ -221,7 +221,7 @@ impl<R: Rules> World<R> {
         match request {
             SiteRequest::ReadRules { .. } => {
                 let rules = super::setup::replication_configuration(self.source.rule_disabled_until <= now);
-                SiteReply::Rules(Ending::Applied(rules))
+                SiteReply::Rules(Ending::Applied(rules.into()))
             }
             SiteRequest::ReadMetadata { object, .. } => {
                 let version = version_of(object);
@@ -396,7 +396,7 @@ impl<R: Rules> World<R> {
         };
         let index = self.targets[site.index()].store(version, digest.clone());
         let location = Location::new(&index.to_string(), 0, part.size, "target", part.number, &digest);
-        moved(Side::Target, Ending::Applied(MovedPart { location, digest }))
+        moved(Side::Target, Ending::Applied(MovedPart { location: Box::new(location), digest }))
     }
 
     fn delete_data(&mut self, site: SiteId, locations: &[Location]) {

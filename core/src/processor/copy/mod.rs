@@ -12,6 +12,7 @@ mod plan;
 mod refusal;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::id::{Bucket, EffectId, EffectIds, Site};
 use crate::model::{Location, ObjectMd, ObjectRef, VersionRef};
@@ -82,7 +83,7 @@ pub struct CopyJob {
     /// The last trouble: the reason should the attempts run out.
     trouble: Option<(Side, String)>,
     wait_until: Option<Instant>,
-    configuration: Option<BucketRules>,
+    configuration: Option<Arc<BucketRules>>,
     bucket_checked: bool,
     /// A failure that waits for the source revision that it speaks for.
     verdict: Option<String>,

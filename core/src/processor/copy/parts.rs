@@ -57,10 +57,10 @@ impl CopyJob {
                 self.heard_from_target = Some(true);
                 if rules.accepts_digest(&part.digest, &moved.digest) {
                     self.bytes_moved += part.size;
-                    self.deposit.parts.insert(part.number, moved.location);
+                    self.deposit.parts.insert(part.number, *moved.location);
                     return;
                 }
-                self.abandoned.push((moved.location, false));
+                self.abandoned.push((*moved.location, false));
                 trouble(Side::Source, "BadDigest", None, true)
             }
             Ending::Refused(refusal) => match side {

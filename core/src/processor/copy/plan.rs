@@ -1,5 +1,7 @@
 //! What a copy reads before it writes, what it concludes from that, and the write itself.
 
+use std::sync::Arc;
+
 use crate::call::{Ending, RefusalKind};
 use crate::id::Bucket;
 use crate::model::{Location, ObjectMd, OverallStatus, SiteStatus};
@@ -26,7 +28,11 @@ impl CopyJob {
         }
     }
 
-    pub(super) fn rules_read<R: Rules>(&mut self, ending: Ending<BucketRules>, context: &mut Context<'_, R>) {
+    pub(super) fn rules_read<R: Rules>(
+        &mut self,
+        ending: Ending<Arc<BucketRules>>,
+        context: &mut Context<'_, R>,
+    ) {
         match ending {
             Ending::Applied(configuration) => {
                 self.configuration = Some(configuration);

@@ -15,7 +15,7 @@ use super::SiteProcessor;
 impl<R: Rules> SiteProcessor<R> {
     /// What the processor knows of `key`: the versions in its lane, in order. Empty when nothing is known of it.
     pub fn explain(&self, bucket: &Bucket, key: &ObjectKey) -> Vec<Explanation> {
-        let lane = LaneKey { bucket: bucket.clone(), key: key.clone(), salt: 0 };
+        let lane = LaneKey::new(bucket, key);
         let running = self.intake.lanes.running(&lane).map(|work| Self::explanation(work, true));
         let recording = self
             .recordings

@@ -265,7 +265,7 @@ impl Bench {
                 SiteReply::Moved { side: Side::Target, ending: Ending::Applied(self.store(&part)) }
             }
             SiteRequest::DeleteData { .. } => SiteReply::Deleted(Ending::Applied(())),
-            SiteRequest::ReadRules { .. } => SiteReply::Rules(Ending::Applied(self.rules.clone())),
+            SiteRequest::ReadRules { .. } => SiteReply::Rules(Ending::Applied(self.rules.clone().into())),
             SiteRequest::CheckBucket { .. } => SiteReply::Bucket(self.bucket.clone()),
         }
     }
@@ -273,7 +273,7 @@ impl Bench {
     pub(super) fn store(&mut self, part: &PartMove) -> MovedPart {
         self.data_keys += 1;
         let location = Location::stored(&format!("data-{}", self.data_keys), "paris-disk");
-        MovedPart { location, digest: part.digest.clone() }
+        MovedPart { location: Box::new(location), digest: part.digest.clone() }
     }
 
     fn write_target(

@@ -140,14 +140,17 @@ impl Sites for World {
                 let time = *self.part_time.lock().expect("no test panics with it");
                 tokio::time::sleep(time).await;
                 let location = Location::stored("copied", "there");
-                let moved = MovedPart { location, digest: part.digest.clone() };
+                let moved = MovedPart { location: Box::new(location), digest: part.digest.clone() };
                 SiteReply::Moved { side: Side::Target, ending: Ending::Applied(moved) }
             }
             SiteRequest::DeleteData { .. } => SiteReply::Deleted(Ending::Applied(())),
-            SiteRequest::ReadRules { .. } => SiteReply::Rules(Ending::Applied(BucketRules {
-                roles: vec!["arn:aws:iam::1:role/a".to_owned(), "arn:aws:iam::2:role/b".to_owned()],
-                prefixes: vec![String::new()],
-            })),
+            SiteRequest::ReadRules { .. } => {
+                let rules = BucketRules {
+                    roles: vec!["arn:aws:iam::1:role/a".to_owned(), "arn:aws:iam::2:role/b".to_owned()],
+                    prefixes: vec![String::new()],
+                };
+                SiteReply::Rules(Ending::Applied(rules.into()))
+            }
             SiteRequest::CheckBucket { .. } => SiteReply::Bucket(Ending::Applied(())),
         }
     }
