@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Hash)]
+        #[derive(Clone)]
         pub struct $name(Arc<str>);
 
         // Mostly the very same text is compared, shared by everything that concerns one object.
@@ -18,6 +19,12 @@ macro_rules! text_id {
         }
 
         impl Eq for $name {}
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
 
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {

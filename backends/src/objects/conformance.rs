@@ -132,7 +132,7 @@ async fn put_part(site: &impl ObjectSite, key: &str, bytes: &[u8]) -> MovedPart 
 async fn put(site: &impl ObjectSite, key: &str, number: u32, parts: &[&[u8]]) -> ObjectMd {
     let mut locations = Vec::new();
     for part in parts {
-        locations.push(put_part(site, key, part).await.location);
+        locations.push(*put_part(site, key, part).await.location);
     }
     let md = document(key, &version(number), parts, &locations);
     applied(site.write_metadata(&object(key, number), &md, None, false).await);
@@ -421,7 +421,7 @@ pub async fn deleting_data_twice_is_fine(harness: &impl ObjectsHarness) {
     let stored = put_part(site, "key", b"orphan").await;
     let (bucket, key) = (Bucket::from(BUCKET), ObjectKey::from("key"));
     for _ in 0..2 {
-        applied(site.delete_data(&bucket, &key, std::slice::from_ref(&stored.location)).await);
+        applied(site.delete_data(&bucket, &key, std::slice::from_ref(&*stored.location)).await);
     }
     applied(site.delete_data(&bucket, &key, &[]).await);
     put(site, "key", 1, &[b"bytes"]).await;

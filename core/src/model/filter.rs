@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
 use crate::id::Site;
 
-use super::json_text::{JsonError, Members, check, decode_string, elements, text_of};
+use super::json_text::{Cursor, JsonError, text_of};
 use super::key::{
     MPU_BUCKET_PREFIX, USERS_BUCKET, encode_uri_component, is_master, object_key, queue_key_of,
 };
@@ -88,14 +90,24 @@ pub enum Decision {
     Unreadable(String),
 }
 
-/// The members of the metadata that decide, as their raw text.
+/// The members of the metadata that decide; texts are raw JSON.
 #[derive(Default)]
 struct Deciding<'a> {
     has_version_id: bool,
     is_null: bool,
     data_store_name: &'a str,
     content_length: &'a str,
-    replication: &'a str,
+    replication: Replication<'a>,
+}
+
+/// The deciding members of `replicationInfo`.
+#[derive(Default)]
+struct Replication<'a> {
+    status: &'a str,
+    is_nfs: bool,
+    has_data: bool,
+    /// Site and status of every destination; both empty where the document has something else.
+    backends: SmallVec<[(&'a str, &'a str); 4]>,
 }
 
 /// Decides about one entry.
@@ -124,16 +136,8 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
         }
         _ => return Decision::Ignore(IgnoreReason::NotAnObject),
     };
-    // Most records of a journal are master keys of versions or the engine's own status writes: what their text cannot hold
-    // decides without reading it.
+    let replication = &deciding.replication;
     let is_version_master = is_master(key) && deciding.has_version_id && !deciding.is_null;
-    if is_version_master && !deciding.replication.contains("true") {
-        return Decision::Ignore(IgnoreReason::MasterOfVersion);
-    }
-    if !is_version_master && !deciding.replication.contains("PENDING") {
-        return Decision::Ignore(IgnoreReason::NotPending);
-    }
-    let replication = Replication::scan(deciding.replication);
     if is_version_master && !replication.is_nfs {
         return Decision::Ignore(IgnoreReason::MasterOfVersion);
     }
@@ -164,70 +168,63 @@ fn decide_bucket_operation(entry: &PopulatorEntry, config: &FilterConfig) -> Dec
     Decision::Publish(Publish { key, objects: 0, bytes: 0, sites: Vec::new() })
 }
 
-/// The deciding members of the metadata in `value`, `None` if it is null.
+/// The deciding members of the metadata in `value`, `None` if it is null. Of duplicates the last one counts.
 fn scan(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
     let mut deciding = Deciding::default();
-    let Some(members) = Members::of(value) else {
-        // Anything but an object has no status, hence is not PENDING; upstream fails on null alone.
-        return Ok((check(value)? != "null").then_some(deciding));
-    };
-    for member in members {
-        let (name, value) = member?;
-        match unquoted(name).as_ref() {
-            "versionId" => deciding.has_version_id = true,
-            "isNull" => deciding.is_null = value == "true",
-            "dataStoreName" => deciding.data_store_name = value,
-            "content-length" => deciding.content_length = value,
-            "replicationInfo" => deciding.replication = value,
-            _ => {}
+    let mut cursor = Cursor::new(value);
+    let is_object = cursor.members(|cursor, name| {
+        match name {
+            "replicationInfo" => deciding.replication = Replication::scan(cursor)?,
+            "versionId" => deciding.has_version_id = cursor.value().map(|_| true)?,
+            "isNull" => deciding.is_null = cursor.value()? == "true",
+            "dataStoreName" => deciding.data_store_name = cursor.value()?,
+            "content-length" => deciding.content_length = cursor.value()?,
+            _ => {
+                cursor.value()?;
+            }
         }
-    }
-    Ok(Some(deciding))
-}
-
-/// The name of a member; one that Unicode cannot hold is none that decides.
-fn unquoted(name: &str) -> std::borrow::Cow<'_, str> {
-    decode_string(name).unwrap_or(std::borrow::Cow::Borrowed(""))
-}
-
-/// The deciding members of `replicationInfo`.
-#[derive(Default)]
-struct Replication<'a> {
-    status: &'a str,
-    is_nfs: bool,
-    has_data: bool,
-    backends: &'a str,
+        Ok(())
+    })?;
+    // Anything but an object has no status, hence is not PENDING; upstream fails on null alone.
+    let is_null = !is_object && cursor.value()? == "null";
+    cursor.end()?;
+    Ok((!is_null).then_some(deciding))
 }
 
 impl<'a> Replication<'a> {
-    fn scan(info: &'a str) -> Self {
+    fn scan(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
         let mut found = Self::default();
-        for (name, value) in Members::of(info).into_iter().flatten().filter_map(Result::ok) {
-            match unquoted(name).as_ref() {
-                "status" => found.status = value,
-                "isNFS" => found.is_nfs = value == "true",
-                "backends" => found.backends = value,
+        let is_object = cursor.members(|cursor, name| {
+            match name {
+                "status" => found.status = cursor.value()?,
+                "isNFS" => found.is_nfs = cursor.value()? == "true",
+                "backends" => found.backends = scan_backends(cursor)?,
                 "content" => {
-                    found.has_data = elements(value).is_some_and(|flags| flags.contains(&"\"DATA\""));
+                    found.has_data = false;
+                    let is_array = cursor.elements(|cursor| {
+                        found.has_data |= cursor.value()? == "\"DATA\"";
+                        Ok(())
+                    })?;
+                    if !is_array {
+                        cursor.value()?;
+                    }
                 }
-                _ => {}
+                _ => {
+                    cursor.value()?;
+                }
             }
+            Ok(())
+        })?;
+        if !is_object {
+            cursor.value()?;
         }
-        found
+        Ok(found)
     }
 
     fn site_counts(&self, bytes: u64) -> Vec<SiteCount> {
         let mut counts: Vec<SiteCount> = Vec::new();
-        for backend in elements(self.backends).unwrap_or_default() {
-            let (mut site, mut pending) = (None, false);
-            for (name, value) in Members::of(backend).into_iter().flatten().filter_map(Result::ok) {
-                match unquoted(name).as_ref() {
-                    "site" => site = text_of(value),
-                    "status" => pending = value == "\"PENDING\"",
-                    _ => {}
-                }
-            }
-            let Some(site) = site.filter(|_| pending) else { continue };
+        for &(site, status) in &self.backends {
+            let Some(site) = text_of(site).filter(|_| status == "\"PENDING\"") else { continue };
             match counts.iter_mut().find(|count| count.site.as_str() == site) {
                 Some(count) => {
                     count.ops += 1;
@@ -238,6 +235,32 @@ impl<'a> Replication<'a> {
         }
         counts
     }
+}
+
+fn scan_backends<'a>(cursor: &mut Cursor<'a>) -> Result<SmallVec<[(&'a str, &'a str); 4]>, JsonError> {
+    let mut backends = SmallVec::new();
+    let is_array = cursor.elements(|cursor| {
+        let mut backend = ("", "");
+        let is_object = cursor.members(|cursor, name| {
+            let value = cursor.value()?;
+            match name {
+                "site" => backend.0 = value,
+                "status" => backend.1 = value,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if is_object {
+            backends.push(backend);
+        } else {
+            cursor.value()?;
+        }
+        Ok(())
+    })?;
+    if !is_array {
+        cursor.value()?;
+    }
+    Ok(backends)
 }
 
 #[cfg(test)]

@@ -92,11 +92,100 @@ pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| decode_string(raw).ok()).flatten()
 }
 
+/// Walks a text value by value, validating on the way: for readers that look at some members and pass over the rest.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first value of `text`.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: skip_blanks(text.as_bytes(), 0), depth: 0 }
+    }
+
+    /// Passes over the value here and returns its text.
+    pub(super) fn value(&mut self) -> Scan<&'a str> {
+        let start = self.at;
+        self.at = skip_value(self.text.as_bytes(), start, self.depth)?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Calls `member` for each member of the object here, with the name's content; it must pass over the value. Names that
+    /// Unicode cannot hold are given as nothing. `false`, and nothing is passed over, if the value is not an object.
+    pub(super) fn members(&mut self, mut member: impl FnMut(&mut Self, &str) -> Scan<()>) -> Scan<bool> {
+        self.container(b'{', b'}', |cursor| {
+            let raw = cursor.name()?;
+            match decode_string(raw) {
+                Ok(Cow::Borrowed(name)) => member(cursor, name),
+                Ok(Cow::Owned(name)) => member(cursor, &name),
+                Err(_) => member(cursor, ""),
+            }
+        })
+    }
+
+    /// Calls `element` for each element of the array here; it must pass over it. `false`, and nothing is passed over, if the
+    /// value is not an array.
+    pub(super) fn elements(&mut self, element: impl FnMut(&mut Self) -> Scan<()>) -> Scan<bool> {
+        self.container(b'[', b']', element)
+    }
+
+    /// Checks that nothing but blanks is left.
+    pub(super) fn end(&self) -> Scan<()> {
+        let at = skip_blanks(self.text.as_bytes(), self.at);
+        if at == self.text.len() { Ok(()) } else { fail(at, "more text after the value") }
+    }
+
+    fn container(&mut self, open: u8, close: u8, mut entry: impl FnMut(&mut Self) -> Scan<()>) -> Scan<bool> {
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) != Some(&open) {
+            return Ok(false);
+        }
+        if self.depth >= DEPTH_MAX {
+            return fail(self.at, "nested too deeply");
+        }
+        self.depth += 1;
+        self.at = skip_blanks(bytes, self.at + 1);
+        if bytes.get(self.at) != Some(&close) {
+            loop {
+                entry(self)?;
+                self.at = skip_blanks(bytes, self.at);
+                match bytes.get(self.at) {
+                    Some(b',') => self.at = skip_blanks(bytes, self.at + 1),
+                    Some(&byte) if byte == close => break,
+                    Some(_) => return fail(self.at, "expected a comma or the end of the container"),
+                    None => return fail(self.at, "the text ends too early"),
+                }
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(true)
+    }
+
+    /// Passes over a member's name and the colon; returns the name, still quoted and escaped.
+    fn name(&mut self) -> Scan<&'a str> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        if bytes.get(start) != Some(&b'"') {
+            return fail(start, "expected a member name");
+        }
+        let end = skip_string(bytes, start)?;
+        let colon = skip_blanks(bytes, end);
+        if bytes.get(colon) != Some(&b':') {
+            return fail(colon, "expected a colon");
+        }
+        self.at = skip_blanks(bytes, colon + 1);
+        Ok(&self.text[start..end])
+    }
+}
+
 /// The members of an object in their order: name (still quoted and escaped) and value, validated while walking.
 #[derive(Clone, Debug)]
 pub(super) struct Members<'a> {
-    text: &'a str,
-    at: usize,
+    cursor: Cursor<'a>,
     first: bool,
     done: bool,
 }
@@ -104,15 +193,22 @@ pub(super) struct Members<'a> {
 impl<'a> Members<'a> {
     /// The members of the object that `text` starts with; `None` if the value there is not an object.
     pub(super) fn of(text: &'a str) -> Option<Self> {
-        let at = skip_blanks(text.as_bytes(), 0);
-        (text.as_bytes().get(at) == Some(&b'{')).then(|| Self { text, at: at + 1, first: true, done: false })
+        let mut cursor = Cursor::new(text);
+        if text.as_bytes().get(cursor.at) != Some(&b'{') {
+            return None;
+        }
+        cursor.at += 1;
+        cursor.depth = 1;
+        Some(Self { cursor, first: true, done: false })
     }
 
     fn step(&mut self) -> Scan<Option<(&'a str, &'a str)>> {
-        let bytes = self.text.as_bytes();
-        let mut at = skip_blanks(bytes, self.at);
+        let bytes = self.cursor.text.as_bytes();
+        let mut at = skip_blanks(bytes, self.cursor.at);
         if bytes.get(at) == Some(&b'}') {
-            return self.end(at + 1);
+            self.done = true;
+            self.cursor.at = at + 1;
+            return self.cursor.end().map(|()| None);
         }
         if !self.first {
             if bytes.get(at) != Some(&b',') {
@@ -121,27 +217,9 @@ impl<'a> Members<'a> {
             at = skip_blanks(bytes, at + 1);
         }
         self.first = false;
-        if bytes.get(at) != Some(&b'"') {
-            return fail(at, "expected a member name");
-        }
-        let name_end = skip_string(bytes, at)?;
-        let colon = skip_blanks(bytes, name_end);
-        if bytes.get(colon) != Some(&b':') {
-            return fail(colon, "expected a colon");
-        }
-        let start = skip_blanks(bytes, colon + 1);
-        let end = skip_value(bytes, start, 1)?;
-        self.at = end;
-        Ok(Some((&self.text[at..name_end], &self.text[start..end])))
-    }
-
-    fn end(&mut self, at: usize) -> Scan<Option<(&'a str, &'a str)>> {
-        self.done = true;
-        if skip_blanks(self.text.as_bytes(), at) == self.text.len() {
-            Ok(None)
-        } else {
-            fail(at, "more text after the value")
-        }
+        self.cursor.at = at;
+        let name = self.cursor.name()?;
+        Ok(Some((name, self.cursor.value()?)))
     }
 }
 
@@ -311,8 +389,7 @@ fn hex_unit(bytes: &[u8], at: usize) -> Option<u16> {
 pub(super) fn decode_string(raw: &str) -> Scan<Cow<'_, str>> {
     let bytes = raw.as_bytes();
     let inner = 1..bytes.len().saturating_sub(1);
-    let first = next_special(bytes, 1);
-    if first >= inner.end {
+    if !bytes.contains(&b'\\') {
         return Ok(Cow::Borrowed(&raw[inner]));
     }
     let mut content = String::with_capacity(raw.len());
