@@ -163,7 +163,7 @@ impl ObjectEntry {
             .replication()
             .with_site_status(site, SiteStatus::Replica)
             .with_status(OverallStatus::Replica);
-        Self { bucket: info.destination_bucket(), ..self.with_replication(info) }
+        Self { bucket: info.destination_bucket().clone(), ..self.with_replication(info) }
     }
 
     /// The form that queues one more attempt for `site` alone; the replays left are kept.

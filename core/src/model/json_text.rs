@@ -117,11 +117,12 @@ impl<'a> Cursor<'a> {
     /// Unicode cannot hold are given as nothing. `false`, and nothing is passed over, if the value is not an object.
     pub(super) fn members(&mut self, mut member: impl FnMut(&mut Self, &str) -> Scan<()>) -> Scan<bool> {
         self.container(b'{', b'}', |cursor| {
-            let raw = cursor.name()?;
-            match decode_string(raw) {
-                Ok(Cow::Borrowed(name)) => member(cursor, name),
-                Ok(Cow::Owned(name)) => member(cursor, &name),
-                Err(_) => member(cursor, ""),
+            let (raw, is_plain) = cursor.name()?;
+            if is_plain {
+                member(cursor, &raw[1..raw.len() - 1])
+            } else {
+                let name = decode_string(raw).unwrap_or_default();
+                member(cursor, &name)
             }
         })
     }
@@ -165,20 +166,22 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Passes over a member's name and the colon; returns the name, still quoted and escaped.
-    fn name(&mut self) -> Scan<&'a str> {
+    /// Passes over a member's name and the colon; returns the name, still quoted and escaped, and whether it has no escapes.
+    fn name(&mut self) -> Scan<(&'a str, bool)> {
         let bytes = self.text.as_bytes();
         let start = self.at;
         if bytes.get(start) != Some(&b'"') {
             return fail(start, "expected a member name");
         }
-        let end = skip_string(bytes, start)?;
+        let first = next_special(bytes, start + 1);
+        let is_plain = bytes.get(first) == Some(&b'"');
+        let end = if is_plain { first + 1 } else { skip_string(bytes, start)? };
         let colon = skip_blanks(bytes, end);
         if bytes.get(colon) != Some(&b':') {
             return fail(colon, "expected a colon");
         }
         self.at = skip_blanks(bytes, colon + 1);
-        Ok(&self.text[start..end])
+        Ok((&self.text[start..end], is_plain))
     }
 }
 
@@ -218,7 +221,7 @@ impl<'a> Members<'a> {
         }
         self.first = false;
         self.cursor.at = at;
-        let name = self.cursor.name()?;
+        let (name, _) = self.cursor.name()?;
         Ok(Some((name, self.cursor.value()?)))
     }
 }
@@ -340,8 +343,9 @@ fn skip_number(bytes: &[u8], mut at: usize) -> Scan<usize> {
 fn next_special(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    while let Some(chunk) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes were sliced"));
+    let (chunks, _) = bytes.get(at..).unwrap_or(&[]).as_chunks::<8>();
+    for chunk in chunks {
+        let word = u64::from_le_bytes(*chunk);
         let quote = word ^ (ONES * 0x22);
         let slash = word ^ (ONES * 0x5c);
         // A borrow can only spoil bytes above a genuine match, and the lowest match is the one used.

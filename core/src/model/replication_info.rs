@@ -94,16 +94,39 @@ struct Settings {
     form: Option<Form>,
 }
 
-/// Settings with their digest, computed once.
+/// Settings with what follows from them, computed once.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
     digest: OnceLock<u128>,
+    names: OnceLock<Names>,
+}
+
+/// The names in settings that are lists or parts of a text.
+#[derive(Debug)]
+struct Names {
+    sites: Vec<Site>,
+    roles: Vec<String>,
+    bucket: Bucket,
+}
+
+impl Names {
+    fn of(settings: &Settings) -> Self {
+        let sites = settings.storage_class.split(',');
+        let sites = sites.map(|name| name.strip_suffix(PREFERRED_READ).unwrap_or(name).into()).collect();
+        let roles = settings.role.split(',').filter(|_| !settings.role.is_empty());
+        let arn = &*settings.destination;
+        Self {
+            sites,
+            roles: roles.map(str::to_owned).collect(),
+            bucket: arn.rsplit_once(':').map_or(arn, |(_, bucket)| bucket).into(),
+        }
+    }
 }
 
 impl Shared {
     fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, digest: OnceLock::new() })
+        Arc::new(Self { settings, digest: OnceLock::new(), names: OnceLock::new() })
     }
 }
 
@@ -227,6 +250,10 @@ impl ReplicationInfo {
 
     fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    fn names(&self) -> &Names {
+        self.shared.names.get_or_init(|| Names::of(&self.shared.settings))
     }
 
     pub(super) fn write(&self, out: &mut String) {
@@ -368,9 +395,8 @@ impl ReplicationInfo {
     }
 
     /// The bucket at the destination: what follows the last colon of the ARN.
-    pub fn destination_bucket(&self) -> Bucket {
-        let arn = &*self.settings().destination;
-        arn.rsplit_once(':').map_or(arn, |(_, bucket)| bucket).into()
+    pub fn destination_bucket(&self) -> &Bucket {
+        &self.names().bucket
     }
 
     /// The storage classes as the rule gave them, comma-separated and with any `:preferred_read`.
@@ -385,22 +411,18 @@ impl ReplicationInfo {
 
     /// The sites that the storage class names, without the preferred-read mark. This, not the list of backends, is what routing
     /// goes by (replication reference 5.2).
-    pub fn sites(&self) -> impl Iterator<Item = Site> + '_ {
-        self.site_names().map(Site::from)
+    pub fn sites(&self) -> &[Site] {
+        &self.names().sites
     }
 
     /// Whether [`Self::sites`] has `site`.
     pub fn names_site(&self, site: &Site) -> bool {
-        self.site_names().any(|name| name == site.as_str())
-    }
-
-    fn site_names(&self) -> impl Iterator<Item = &str> {
-        self.settings().storage_class.split(',').map(|name| name.strip_suffix(PREFERRED_READ).unwrap_or(name))
+        self.sites().contains(site)
     }
 
     /// The role ARNs: the source's, and for Scality sites the target's.
-    pub fn roles(&self) -> Vec<&str> {
-        if self.settings().role.is_empty() { Vec::new() } else { self.settings().role.split(',').collect() }
+    pub fn roles(&self) -> &[String] {
+        &self.names().roles
     }
 
     /// The roles as written.
@@ -531,7 +553,7 @@ mod tests {
         assert_eq!(retry.site_status(&"b".into()), Some(&SiteStatus::Pending));
         assert_eq!(&*retry.backends()[0].data_store_version_id, "v");
         assert_eq!((retry.storage_class(), retry.status()), ("b", &OverallStatus::Pending));
-        assert_eq!(info.sites().map(|site| site.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(info.sites().iter().map(Site::to_string).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(info.destination_bucket().as_str(), "d.x");
         assert_eq!(info.roles(), ["r1", "r2"]);
     }

@@ -313,8 +313,8 @@ impl<R: Rules> Populator<R> {
                         id,
                         producer: self.producer,
                         seq,
-                        message: entry.message(),
                         publish,
+                        entry: Box::new(entry),
                     });
                 }
             }

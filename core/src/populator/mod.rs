@@ -8,7 +8,7 @@ pub use machine::{Bootstrap, Config, Populator, Summary};
 
 use crate::call::Ending;
 use crate::id::{EffectId, JournalEpoch, Seq};
-use crate::model::{LogRecord, Publish};
+use crate::model::{LogRecord, PopulatorEntry, Publish};
 use crate::time::Span;
 
 /// What the populator is told.
@@ -103,8 +103,8 @@ pub enum Effect {
         seq: Seq,
         /// The queue key and what is counted.
         publish: Publish,
-        /// The message.
-        message: String,
+        /// What to publish: [`PopulatorEntry::message`].
+        entry: Box<PopulatorEntry>,
     },
     /// An entry could not be read and is passed over: it is to be recorded for people (decision D18). Not answered.
     Unreadable {

@@ -217,8 +217,8 @@ impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
                     async move { Event::JournalRead { id, ending: journal.read(from, limit, wait).await } },
                 );
             }
-            Effect::Publish { id, producer, publish, message, .. } => {
-                self.publish(id, producer, publish, message);
+            Effect::Publish { id, producer, publish, entry, .. } => {
+                self.publish(id, producer, publish, entry.message());
             }
             Effect::Unreadable { seq, reason } => {
                 tracing::error!(seq = seq.0, reason, "journal entry cannot be read and is passed over");

@@ -4,7 +4,9 @@ use backbeat_core::QueueEvent;
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::exception::{ExceptionRecord, ExceptionState};
 use backbeat_core::id::{EffectId, Epoch, Offset, Partition, Seq, TopicPartition};
-use backbeat_core::model::{Message, ObjectEntry, OverallStatus, Publish, SiteStatus, parse_message};
+use backbeat_core::model::{
+    Message, ObjectEntry, OverallStatus, PopulatorEntry, Publish, SiteStatus, parse_message,
+};
 use backbeat_core::processor;
 use backbeat_core::rules::Rules;
 use backbeat_core::status::Outgoing;
@@ -44,7 +46,7 @@ impl<R: Rules> World<R> {
         producer: u64,
         seq: Seq,
         what: &Publish,
-        text: &str,
+        entry: &PopulatorEntry,
     ) {
         let process = self.process(from);
         if process.producer != producer {
@@ -66,7 +68,7 @@ impl<R: Rules> World<R> {
                 let object = &self.source.versions[version.index()].object;
                 Message::Object(Box::new(ObjectEntry::of(object.bucket.clone(), &object.key, md.clone())))
             }
-            (_, _) => parse_message(text.as_bytes()),
+            (_, _) => parse_message(entry.message().as_bytes()),
         };
         let partition = self.partition_of[key.index()];
         self.publish(

@@ -2,7 +2,7 @@
 //! of revisions.
 
 use backbeat_core::model::ObjectMd;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What clients change of a version: bytes (by digest and layout), tags, access control, marker. Equal numbers mean equal
 /// content. The end of a run compares the documents themselves as well, member by member.
@@ -15,11 +15,9 @@ const MEMBERS: [&str; 2] = ["tags", "acl"];
 impl Content {
     /// The content that `md` describes.
     pub fn of(md: &ObjectMd) -> Self {
-        let mut text = Vec::with_capacity(256);
-        let mut add = |part: &str| {
-            text.extend_from_slice(part.as_bytes());
-            text.push(0xff);
-        };
+        // A chain: every part is hashed with what came before it as the seed.
+        let mut chain = md.content_length() << 1 | u64::from(md.is_delete_marker());
+        let mut add = |part: &str| chain = xxh3_64_with_seed(part.as_bytes(), chain);
         add(md.content_md5());
         for name in MEMBERS {
             add(md.member(name).map_or("", |value| value.as_str()));
@@ -27,8 +25,6 @@ impl Content {
         for location in md.locations() {
             add(location.etag.as_deref().unwrap_or(""));
         }
-        text.extend_from_slice(&md.content_length().to_le_bytes());
-        text.push(u8::from(md.is_delete_marker()));
-        Self(xxh3_64(&text))
+        Self(chain)
     }
 }

@@ -300,8 +300,8 @@ impl<R: Rules> World<R> {
             populator::Effect::ReadJournal { id: read, from, limit, wait } => {
                 self.read_journal(id, read, from, limit, wait);
             }
-            populator::Effect::Publish { id: publish, producer, seq, publish: what, message } => {
-                self.publish_work(id, publish, producer, seq, &what, &message);
+            populator::Effect::Publish { id: publish, producer, seq, publish: what, entry } => {
+                self.publish_work(id, publish, producer, seq, &what, &entry);
             }
             populator::Effect::Unreadable { .. } => {}
             populator::Effect::SavePosition { id: save, position, epoch, version } => {

@@ -216,7 +216,7 @@ impl CopyJob {
 
 /// The target bucket that a document names, if it names one.
 pub(in crate::processor) fn destination_of(md: &ObjectMd) -> Option<Bucket> {
-    Some(md.replication().destination_bucket()).filter(|bucket| !bucket.as_str().is_empty())
+    Some(md.replication().destination_bucket()).filter(|bucket| !bucket.as_str().is_empty()).cloned()
 }
 
 /// Whether `target` holds the bytes of `source`, part by part.
