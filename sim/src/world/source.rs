@@ -166,12 +166,12 @@ fn digest(version: u64, part: u64) -> String {
 }
 
 /// The largest number of versions in one run.
-const VERSIONS_MAX: u64 = 1_000_000;
+const VERSIONS_MAX: u32 = 1_000_000;
 
 /// The version id of a version: a real one, newer versions sort first.
 fn version_id(version: VerId) -> VersionId {
-    let age = 98_200_000_000_000 + VERSIONS_MAX - u64::from(version.0);
-    VersionId::from(format!("{age:014}999999RG001  ").as_str())
+    let age = VERSIONS_MAX - version.0;
+    VersionId::from(format!("982000{age:08}999999RG001  ").as_str())
 }
 
 /// The id of a covered null version that never had one: older than every other.
@@ -190,9 +190,10 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
             return null_version_of(&object.key);
         }
     };
-    let age: u64 = id.as_str().get(..14)?.parse().ok()?;
-    let number = (98_200_000_000_000 + VERSIONS_MAX).checked_sub(age)?;
-    u32::try_from(number).ok().map(VerId)
+    let age = id.as_str().as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    let age = age.iter().try_fold(0_u32, |age, byte| Some(age * 10 + digit(byte)?))?;
+    VERSIONS_MAX.checked_sub(age).map(VerId)
 }
 
 /// The version that a reference names.
@@ -482,7 +483,7 @@ impl SourceSite {
         if self.wire {
             return md.to_json().into();
         }
-        let mut text = String::with_capacity(256);
+        let mut text = String::with_capacity(128);
         text.push('{');
         if let Some(id) = md.version_id() {
             text.push_str("\"versionId\":\"");
@@ -494,15 +495,7 @@ impl SourceSite {
         }
         text.push_str("\"replicationInfo\":{\"status\":\"");
         text.push_str(md.replication().status().as_str());
-        text.push_str("\",\"backends\":[");
-        for (index, backend) in md.replication().backends().iter().enumerate() {
-            text.push_str(if index == 0 { "{\"site\":\"" } else { ",{\"site\":\"" });
-            text.push_str(backend.site.as_str());
-            text.push_str("\",\"status\":\"");
-            text.push_str(backend.status.as_str());
-            text.push_str("\"}");
-        }
-        text.push_str("],\"content\":[\"DATA\"]},\"content-length\":1}");
+        text.push_str("\"}}");
         text.into()
     }
 
