@@ -380,7 +380,7 @@ pub async fn a_null_version_under_an_id_is_found_by_name(harness: &impl ObjectsH
     let newer = mark(newer, "nullVersionId", RawJson::string(old.as_str()));
     applied(site.write_metadata(&object("key", 2), &newer, None, false).await);
     let location = put_part(site, "key", b"older").await.location;
-    let null = mark(document("key", &old, &[b"older"], &[location]), "isNull", RawJson::bool(true));
+    let null = mark(document("key", &old, &[b"older"], &[*location]), "isNull", RawJson::bool(true));
     applied(site.write_metadata(&object("key", 1), &null, Some(&Condition::Absent), false).await);
     let by_name = ObjectRef::new(BUCKET, "key", VersionRef::Null);
     assert_eq!(applied(site.read_metadata(&by_name).await).version_id(), Some(&old));

@@ -160,8 +160,10 @@ const TEMPLATE: &str = r#"{"owner-id":"79a59df900b949e5","content-length":0,"con
 
 /// The digest of a part: a name, as there are no bytes.
 fn digest(version: u64, part: u64) -> String {
-    let digit = |word: u64, at: u32| char::from_digit((word >> (60 - 4 * at)) as u32 & 15, 16);
-    let digits = |word| (0..16).map(move |at| digit(word, at).expect("four bits"));
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let nibble = |byte: u8| char::from(HEX[usize::from(byte & 15)]);
+    let digits =
+        |word: u64| word.to_be_bytes().into_iter().flat_map(move |byte| [nibble(byte >> 4), nibble(byte)]);
     digits(version).chain(digits(part)).collect()
 }
 
