@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::call::{Ending, RefusalKind};
 use crate::id::{EffectId, EffectIds, Epoch, Offset, Partition, TopicPartition};
 use crate::model::Message;
-use crate::parts::Ledger;
+use crate::parts::{InFlight, Ledger};
 use crate::rules::Rules;
 use crate::time::Instant;
 
@@ -106,7 +106,7 @@ pub(crate) struct Consumer {
     owned: BTreeMap<Partition, Owned>,
     /// Topic partitions whose commit point may have moved.
     dirty: BTreeSet<TopicPartition>,
-    commits: BTreeMap<EffectId, TopicPartition>,
+    commits: InFlight<TopicPartition>,
     /// How many partitions are on their way out.
     leaving: usize,
 }
@@ -174,7 +174,7 @@ impl Consumer {
 
     /// Takes the answer to a commit.
     pub(crate) fn committed(&mut self, id: EffectId, ending: &Ending<()>) {
-        let Some(from) = self.commits.remove(&id) else { return };
+        let Some(from) = self.commits.remove(id) else { return };
         let Some(source) = self.source_mut(from) else { return };
         let Some((_, upto)) = source.in_flight.take_if(|(in_flight, _)| *in_flight == id) else { return };
         match ending {

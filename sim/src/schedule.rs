@@ -1,13 +1,11 @@
-//! The one event heap of the world: ordered by time, then by the order of insertion.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! The one event list of the world: ordered by time, then by the order of insertion.
 
 /// Events waiting for their time. Times are microseconds of virtual time.
 #[derive(Debug)]
 pub struct Schedule<T> {
-    /// `time << 64 | sequence << 32 | slot`: one comparison orders by time and sequence.
-    heap: BinaryHeap<Reverse<u128>>,
+    /// `time << 64 | sequence << 32 | slot`, the next one last: one comparison orders by time and sequence. A few dozen events
+    /// wait at a time and most new ones are due soon, so a sorted list moves less than a heap.
+    order: Vec<u128>,
     slots: Vec<Option<T>>,
     free: Vec<u32>,
     sequence: u32,
@@ -16,18 +14,12 @@ pub struct Schedule<T> {
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        Self {
-            heap: BinaryHeap::with_capacity(1024),
-            slots: Vec::new(),
-            free: Vec::new(),
-            sequence: 0,
-            now: 0,
-        }
+        Self { order: Vec::with_capacity(1024), slots: Vec::new(), free: Vec::new(), sequence: 0, now: 0 }
     }
 }
 
 impl<T> Schedule<T> {
-    /// Puts `item` on the heap for `at`; a time in the past means now.
+    /// Puts `item` on the list for `at`; a time in the past means now.
     pub fn push(&mut self, at: u64, item: T) {
         let at = at.max(self.now);
         let slot = if let Some(slot) = self.free.pop() {
@@ -38,15 +30,17 @@ impl<T> Schedule<T> {
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 events wait")
         };
         self.sequence += 1;
-        self.heap.push(Reverse(u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot)));
+        let key = u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot);
+        let place = self.order.partition_point(|&later| later > key);
+        self.order.insert(place, key);
     }
 
     /// Takes the next item and moves the clock to its time.
     pub fn pop(&mut self) -> Option<(u64, T)> {
-        let Reverse(key) = self.heap.pop()?;
+        let key = self.order.pop()?;
         let at = u64::try_from(key >> 64).expect("64 bits");
         let slot = u32::try_from(key & 0xffff_ffff).expect("32 bits");
-        let item = self.slots[slot as usize].take().expect("a heap entry owns its slot");
+        let item = self.slots[slot as usize].take().expect("an entry owns its slot");
         self.free.push(slot);
         self.now = at;
         Some((at, item))
@@ -54,7 +48,7 @@ impl<T> Schedule<T> {
 
     /// When the next item is due.
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse(key)| u64::try_from(key >> 64).expect("64 bits"))
+        self.order.last().map(|key| u64::try_from(key >> 64).expect("64 bits"))
     }
 
     /// The virtual time in microseconds.

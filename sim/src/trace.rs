@@ -24,7 +24,20 @@ impl Trace {
 
     /// Adds a word to the hash.
     pub fn word(&mut self, word: u64) {
-        self.block.extend_from_slice(&word.to_le_bytes());
+        self.bytes(&word.to_le_bytes());
+    }
+
+    /// Adds three words to the hash.
+    pub fn words(&mut self, [one, two, three]: [u64; 3]) {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&one.to_le_bytes());
+        bytes[8..16].copy_from_slice(&two.to_le_bytes());
+        bytes[16..].copy_from_slice(&three.to_le_bytes());
+        self.bytes(&bytes);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.block.extend_from_slice(bytes);
         if self.block.len() >= BLOCK {
             self.hash.update(&self.block);
             self.block.clear();

@@ -101,7 +101,7 @@ fn expected(numbers: std::ops::Range<u32>) -> Vec<String> {
 pub async fn records_come_back_in_order_as_they_were_written(harness: &impl JournalHarness) {
     let start = fill(harness, 0..3).await;
     let batch = read(harness, start, 10).await;
-    let records: Vec<LogRecord> = batch.records.iter().map(|(_, record)| record.clone()).collect();
+    let records: Vec<LogRecord> = batch.records.iter().map(|(_, record)| LogRecord::clone(record)).collect();
     assert_eq!(records, [record(0), record(1), record(2)]);
     assert!(batch.records.is_sorted_by(|a, b| a.0 < b.0));
     assert_eq!(batch.records[0].0, start);

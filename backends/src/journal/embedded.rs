@@ -41,11 +41,11 @@ impl EmbeddedJournal {
         let end = Seq(self.journal.end()? + 1);
         let oldest = self.journal.read(0, 1)?.first().map_or(end, |(number, _)| Seq(*number));
         let from = from.unwrap_or(end);
-        let records: Vec<(Seq, LogRecord)> = if oldest > from || limit == 0 {
+        let records: Vec<(Seq, Arc<LogRecord>)> = if oldest > from || limit == 0 {
             Vec::new()
         } else {
             let read = self.journal.read(from.0, limit.min(READ_MAX))?;
-            read.into_iter().map(|(number, record)| (Seq(number), converted(record))).collect()
+            read.into_iter().map(|(number, record)| (Seq(number), Arc::new(converted(record)))).collect()
         };
         let next = records.last().map_or(from, |(seq, _)| seq.next());
         // Records may have been committed between the looks.

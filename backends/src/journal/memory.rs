@@ -27,7 +27,7 @@ struct Inner {
 struct State {
     epoch: JournalEpoch,
     oldest: Seq,
-    records: VecDeque<LogRecord>,
+    records: VecDeque<Arc<LogRecord>>,
 }
 
 impl State {
@@ -38,7 +38,7 @@ impl State {
     fn batch(&self, from: Seq, limit: usize) -> Batch {
         let skip = from.0.checked_sub(self.oldest.0).and_then(|skip| usize::try_from(skip).ok());
         let kept = self.records.iter().skip(skip.unwrap_or(usize::MAX)).take(limit);
-        let records: Vec<(Seq, LogRecord)> = (from.0..).map(Seq).zip(kept.cloned()).collect();
+        let records: Vec<(Seq, Arc<LogRecord>)> = (from.0..).map(Seq).zip(kept.cloned()).collect();
         let next = records.last().map_or(from, |(seq, _)| seq.next());
         Batch { records, next, end: self.end(), epoch: self.epoch, oldest: self.oldest }
     }
@@ -61,7 +61,7 @@ impl MemoryJournal {
     pub fn append(&self, record: LogRecord) -> Seq {
         let mut state = self.state();
         let seq = state.end();
-        state.records.push_back(record);
+        state.records.push_back(Arc::new(record));
         drop(state);
         self.changed();
         seq

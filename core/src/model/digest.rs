@@ -16,6 +16,8 @@ const STRING: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) fn member(name: &str, raw: &str) -> u128 {
     let bytes = raw.as_bytes();
     match bytes.first() {
+        // What has no escapes is its own content.
+        Some(b'"') if !bytes.contains(&b'\\') => text(name, &raw[1..raw.len() - 1]),
         Some(b'"') => match decode_string(raw) {
             Ok(content) => text(name, &content),
             // Holds a lone surrogate, which only its spelling can tell.

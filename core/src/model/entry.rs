@@ -53,10 +53,14 @@ pub struct ObjectEntry {
 impl ObjectEntry {
     /// An entry built from metadata: the version whose metadata key is `versioned_key`.
     pub fn new(bucket: impl Into<Bucket>, versioned_key: &str, md: ObjectMd) -> Self {
+        Self::build(bucket.into(), object_key(versioned_key).into(), versioned_key.into(), md)
+    }
+
+    fn build(bucket: Bucket, key: ObjectKey, versioned_key: Arc<str>, md: ObjectMd) -> Self {
         Self {
-            bucket: bucket.into(),
-            key: object_key(versioned_key).into(),
-            versioned_key: Some(versioned_key.into()),
+            bucket,
+            key,
+            versioned_key: Some(versioned_key),
             md,
             site: None,
             replay_count: None,
@@ -70,8 +74,8 @@ impl ObjectEntry {
     /// own, null versions and unversioned objects live under the master key.
     pub fn of(bucket: impl Into<Bucket>, key: &ObjectKey, md: ObjectMd) -> Self {
         match md.version_ref().id() {
-            Some(id) => Self::new(bucket, &version_key(key, id.as_str()), md),
-            None => Self::new(bucket, key.as_str(), md),
+            Some(id) => Self::build(bucket.into(), key.clone(), version_key(key, id.as_str()).into(), md),
+            None => Self::build(bucket.into(), key.clone(), key.shared(), md),
         }
     }
 
@@ -138,7 +142,7 @@ impl ObjectEntry {
         let failed = status == SiteStatus::Failed;
         let info = self.replication().with_site_status(site, status);
         let info = if failed { info.with_status(OverallStatus::Failed) } else { info.with_computed_status() };
-        let md = self.md.with_replication(info).with_origin_op(origin_op);
+        let md = self.md.with_replication_by(info, origin_op);
         Self { md, site: None, ..self.clone() }
     }
 

@@ -1,6 +1,6 @@
 //! Journal records as a source hands them out, and entries as the populator's filter sees them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::id::Bucket;
 
@@ -21,6 +21,9 @@ pub enum LogError {
     Shape(&'static str),
 }
 
+/// The commonest kind of entry, shared by all.
+static PUT: LazyLock<Arc<str>> = LazyLock::new(|| "put".into());
+
 /// One journal entry: one key changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
@@ -40,7 +43,7 @@ impl LogEntry {
     /// A key was written.
     pub fn put(key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
         Self {
-            kind: "put".into(),
+            kind: PUT.clone(),
             key: Some(key.into()),
             value: Some(value.into()),
             timestamp: None,

@@ -339,6 +339,16 @@ impl ObjectMd {
         })
     }
 
+    /// With another state of replication, written by the operation `origin_op`.
+    pub fn with_replication_by(&self, replication: ReplicationInfo, origin_op: &str) -> Self {
+        self.edited(|inner| {
+            inner.base = Base::with_place(&Base::with_place(&inner.base, REPLICATION), ORIGIN_OP);
+            inner.replication = replication;
+            inner.origin_op = Some(origin_op.into());
+            inner.status = OnceLock::new();
+        })
+    }
+
     /// With another last operation.
     pub fn with_origin_op(&self, origin_op: &str) -> Self {
         self.edited(|inner| {

@@ -452,7 +452,10 @@ impl ReplicationInfo {
 
     /// With the version id that `site` gave to its copy. A site that is not a destination is silently not added.
     pub fn with_site_version_id(&self, site: &Site, version_id: &str) -> Self {
-        self.with_backend(site, |backend| backend.data_store_version_id = version_id.into())
+        match self.backend(site) {
+            Some(backend) if &*backend.data_store_version_id == version_id => self.clone(),
+            _ => self.with_backend(site, |backend| backend.data_store_version_id = version_id.into()),
+        }
     }
 
     fn with_backend(&self, site: &Site, edit: impl FnOnce(&mut Backend)) -> Self {

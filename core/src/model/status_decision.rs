@@ -174,7 +174,7 @@ fn apply(stored: &ObjectMd, site: &Site, status: &SiteStatus, reported: &Replica
         }
     };
     let version_id = reported.backend(site).map_or("", |backend| &*backend.data_store_version_id);
-    stored.with_replication(info.with_site_version_id(site, version_id)).with_origin_op(op)
+    stored.with_replication_by(info.with_site_version_id(site, version_id), op)
 }
 
 /// An NFS object has no versions, so a newer content may have taken the place of what was copied.

@@ -3,6 +3,7 @@
 
 pub mod breaker;
 pub mod budget;
+pub mod in_flight;
 pub mod lanes;
 pub mod ledger;
 pub mod probe_breaker;
@@ -13,6 +14,7 @@ pub mod window;
 
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, Forced, Permit};
 pub use budget::Budget;
+pub use in_flight::InFlight;
 pub use lanes::Lanes;
 pub use ledger::{Ledger, Position};
 pub use probe_breaker::{ProbeBreaker, ProbeBreakerPolicy, ProbeBreakerState};

@@ -6,6 +6,8 @@ mod tests;
 
 pub use machine::{Bootstrap, Config, Populator, Summary};
 
+use std::sync::Arc;
+
 use crate::call::Ending;
 use crate::id::{EffectId, JournalEpoch, Seq};
 use crate::model::{LogRecord, PopulatorEntry, Publish};
@@ -63,7 +65,7 @@ pub struct StoredPosition {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// The records in journal order.
-    pub records: Vec<(Seq, LogRecord)>,
+    pub records: Vec<(Seq, Arc<LogRecord>)>,
     /// Where the next read starts.
     pub next: Seq,
     /// One past the newest record of the journal.

@@ -1,6 +1,7 @@
 //! Event scripts for the populator.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Batch, Bootstrap, Config, Effect, Event, Populator, StopReason, StoredPosition};
 use crate::call::{Ending, Refusal, RefusalKind};
@@ -123,8 +124,12 @@ impl Bench {
             self.reading = Some(id);
             return;
         }
-        let all =
-            self.journal.iter().cloned().enumerate().map(|(index, record)| (Seq(index as u64 + 1), record));
+        let all = self
+            .journal
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(index, record)| (Seq(index as u64 + 1), Arc::new(record)));
         let records: Vec<_> =
             all.filter(|(seq, _)| *seq >= start && *seq >= self.oldest).take(limit).collect();
         let next = records.last().map_or(start, |(seq, _)| seq.next());

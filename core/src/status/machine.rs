@@ -1,6 +1,6 @@
 //! The status processor: reads the source, decides, writes under a condition, publishes what follows, settles.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,7 +13,7 @@ use crate::model::{
     Message, ObjectEntry, ObjectMd, ObjectRef, Report, SiteMetric, StatusAction, StatusConfig, StatusPlan,
     decide_status,
 };
-use crate::parts::{Retry, RetryDecision, RetryPolicy, Timers};
+use crate::parts::{InFlight, Retry, RetryDecision, RetryPolicy, Timers};
 use crate::request::{Side, SiteReply, SiteRequest};
 use crate::rules::{AfterUnknown, Rules};
 use crate::status::requeues::Requeues;
@@ -123,8 +123,8 @@ pub struct StatusProcessor<R> {
     effects: VecDeque<Effect>,
     intake: Intake<Box<Work>>,
     /// Whose effect it is; ghosts are requests sent for partitions that are gone.
-    owners: BTreeMap<EffectId, LaneKey>,
-    ghosts: BTreeMap<EffectId, LaneKey>,
+    owners: InFlight<LaneKey>,
+    ghosts: InFlight<LaneKey>,
     requeues: Requeues,
     timers: Timers<Timer>,
     summary: Summary,
@@ -145,8 +145,8 @@ impl<R: Rules> StatusProcessor<R> {
             ids: EffectIds::default(),
             effects: VecDeque::new(),
             intake: Intake::new(config.intake),
-            owners: BTreeMap::new(),
-            ghosts: BTreeMap::new(),
+            owners: InFlight::new(),
+            ghosts: InFlight::new(),
             requeues: Requeues::default(),
             timers: Timers::new(),
             summary: Summary::default(),
@@ -250,7 +250,7 @@ impl<R: Rules> StatusProcessor<R> {
     fn forget(&mut self, partition: Partition) {
         for (lane, work) in self.intake.forget(partition) {
             if let Some(id) = work.in_flight {
-                self.owners.remove(&id);
+                self.owners.remove(id);
                 // A write that is under way may still land: what follows for its key waits until it ended.
                 if work.stage == Stage::Writing {
                     self.ghosts.insert(id, lane.clone());
@@ -319,15 +319,15 @@ impl<R: Rules> StatusProcessor<R> {
         }
         self.emit(lane, |id, work| Effect::Call {
             id,
-            request: SiteRequest::ReadMetadata { side: Side::Source, object: work.object.clone() },
+            request: Box::new(SiteRequest::ReadMetadata { side: Side::Source, object: work.object.clone() }),
         });
     }
 
     fn replied(&mut self, id: EffectId, reply: SiteReply) {
-        if let Some(lane) = self.ghosts.remove(&id) {
+        if let Some(lane) = self.ghosts.remove(id) {
             return self.intake.lanes.unblock(&lane);
         }
-        let Some(lane) = self.owners.remove(&id) else { return };
+        let Some(lane) = self.owners.remove(id) else { return };
         match reply {
             SiteReply::Metadata(Ending::Applied(stored)) => self.decide(&lane, &stored),
             SiteReply::Written(Ending::Applied(())) => self.written(&lane),
@@ -405,13 +405,13 @@ impl<R: Rules> StatusProcessor<R> {
                 let condition = self.rules.status_condition(stored.state_tag());
                 self.emit(lane, |id, work| Effect::Call {
                     id,
-                    request: SiteRequest::WriteMetadata {
+                    request: Box::new(SiteRequest::WriteMetadata {
                         side: Side::Source,
                         object: work.object.clone(),
                         md,
                         condition,
                         keep_data: false,
-                    },
+                    }),
                 });
             }
         }
@@ -473,7 +473,7 @@ impl<R: Rules> StatusProcessor<R> {
     }
 
     fn published(&mut self, id: EffectId, ending: &Ending<()>) {
-        let Some(lane) = self.owners.remove(&id) else { return };
+        let Some(lane) = self.owners.remove(id) else { return };
         if !matches!(ending, Ending::Applied(())) {
             // Each of these messages may come twice: the same one is published again.
             return self.wait(&lane, None);

@@ -73,7 +73,7 @@ pub enum Effect {
         /// Answer with this id.
         id: EffectId,
         /// The request.
-        request: SiteRequest,
+        request: Box<SiteRequest>,
     },
     /// Publish a message.
     Publish {

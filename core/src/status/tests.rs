@@ -100,7 +100,7 @@ impl Bench {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Call { id, request } => {
-                let reply = self.call(request);
+                let reply = self.call(*request);
                 self.handle(Event::Replied { id, reply });
             }
             Effect::Publish { id, outgoing } => {
@@ -145,7 +145,7 @@ impl Bench {
 
     fn take_call(&mut self) -> (EffectId, SiteRequest) {
         match self.held.pop_front() {
-            Some(Effect::Call { id, request }) => (id, request),
+            Some(Effect::Call { id, request }) => (id, *request),
             other => panic!("a call was expected: {other:?}"),
         }
     }

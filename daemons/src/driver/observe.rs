@@ -45,19 +45,19 @@ impl ProcessorObserver {
         Self { site, topic: topic.into(), group: group.into(), metrics, awaited: BTreeMap::new() }
     }
 
+    fn called(&mut self, now: Now, id: EffectId, request: &SiteRequest) {
+        let since = now.mono;
+        if let SiteRequest::MovePart(part) = request {
+            self.awaited.insert(id, Awaited::Moved { since, bytes: part.size });
+        } else if let SiteRequest::WriteMetadata { side: Side::Target, md, .. } = request {
+            let bytes = md.to_json().len() as u64;
+            self.awaited.insert(id, Awaited::Written { since, bytes });
+        }
+    }
+
     pub(super) fn effect(&mut self, now: Now, effect: &processor::Effect) {
         match effect {
-            processor::Effect::Call { id, request: SiteRequest::MovePart(part) } => {
-                self.awaited.insert(*id, Awaited::Moved { since: now.mono, bytes: part.size });
-            }
-            processor::Effect::Call {
-                id,
-                request: SiteRequest::WriteMetadata { side: Side::Target, md, .. },
-            } => {
-                let bytes = md.to_json().len() as u64;
-                let written = Awaited::Written { since: now.mono, bytes };
-                self.awaited.insert(*id, written);
-            }
+            processor::Effect::Call { id, request } => self.called(now, *id, request),
             processor::Effect::PublishStatus { id, entry } => {
                 let has_data = entry.replication().has(&ContentFlag::Data);
                 let outcome = outcome_of(entry, &self.site);
@@ -74,8 +74,7 @@ impl ProcessorObserver {
                     "copy parked"
                 );
             }
-            processor::Effect::Call { .. }
-            | processor::Effect::PutException { .. }
+            processor::Effect::PutException { .. }
             | processor::Effect::LoadExceptions { .. }
             | processor::Effect::Queue(_) => {}
         }
@@ -176,9 +175,11 @@ impl StatusObserver {
 
     pub(super) fn effect(&mut self, now: Now, effect: &status::Effect) {
         match effect {
-            status::Effect::Call { id, request: SiteRequest::WriteMetadata { md, .. } } => {
-                let status = md.replication().status().as_str().to_owned();
-                self.writes.insert(*id, (now.mono, status));
+            status::Effect::Call { id, request } => {
+                if let SiteRequest::WriteMetadata { md, .. } = &**request {
+                    let status = md.replication().status().as_str().to_owned();
+                    self.writes.insert(*id, (now.mono, status));
+                }
             }
             status::Effect::Count(metric) => self.counters.count(metric.clone()),
             status::Effect::Publish { outgoing: status::Outgoing::Replay { topic, entry }, .. } => {
@@ -191,8 +192,7 @@ impl StatusObserver {
             status::Effect::Publish { outgoing: status::Outgoing::Requeue { entry }, .. } => {
                 tracing::info!(object = %place(entry), "changed while it was copied, queued again");
             }
-            status::Effect::Call { .. }
-            | status::Effect::Publish { .. }
+            status::Effect::Publish { .. }
             | status::Effect::PutException { .. }
             | status::Effect::Queue(_) => {}
         }

@@ -116,7 +116,7 @@ impl<Q: Queue, S: Sites> Outside<SiteProcessor<Production>> for ProcessorOutside
                 let sites = Arc::clone(&ports.sites);
                 let unknown = Event::Replied { id, reply: sites::unknown(&request) };
                 answers.start(sites::time_max(&request), unknown, async move {
-                    Event::Replied { id, reply: sites.call(request).await }
+                    Event::Replied { id, reply: sites.call(*request).await }
                 });
             }
             Effect::PublishStatus { id, entry } => {

@@ -120,7 +120,7 @@ impl<Q: Queue, S: Sites> Outside<StatusProcessor<Production>> for StatusOutside<
                 let sites = Arc::clone(&ports.sites);
                 let unknown = Event::Replied { id, reply: sites::unknown(&request) };
                 answers.start(sites::time_max(&request), unknown, async move {
-                    Event::Replied { id, reply: sites.call(request).await }
+                    Event::Replied { id, reply: sites.call(*request).await }
                 });
             }
             Effect::Publish { id, outgoing } => {

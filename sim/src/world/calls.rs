@@ -63,7 +63,7 @@ fn reply(request: &SiteRequest, ending: impl Fn(()) -> Ending<()>) -> SiteReply 
 
 impl<R: Rules> World<R> {
     /// A machine sends a request.
-    pub(super) fn send_call(&mut self, from: ProcId, id: EffectId, request: SiteRequest) {
+    pub(super) fn send_call(&mut self, from: ProcId, id: EffectId, request: Box<SiteRequest>) {
         let now = self.now();
         let process = self.process(from);
         process.in_flight += 1;
@@ -73,10 +73,13 @@ impl<R: Rules> World<R> {
             self.process(from).target_calls.insert(id, version);
             self.see(&Seen::TargetAsked { by: from, life, site, version });
         }
-        let timeout =
-            if let SiteRequest::MovePart(part) = &request { part.deadline.as_micros() } else { CALL_TIMEOUT };
+        let timeout = if let SiteRequest::MovePart(part) = &*request {
+            part.deadline.as_micros()
+        } else {
+            CALL_TIMEOUT
+        };
         let deadline = now + timeout;
-        let moves = matches!(request, SiteRequest::MovePart(_));
+        let moves = matches!(*request, SiteRequest::MovePart(_));
         let Some(mut at) = self.departure(from) else {
             self.marks.hit(Mark::UnknownLost);
             self.tell_unknown(from, life, id, &request, deadline);
@@ -94,23 +97,21 @@ impl<R: Rules> World<R> {
         }
         // A status write arrives before its sender's patience ends, or never; the connection ends with it. It is not doubled
         // (see the contract in `source`).
-        if matches!(request, SiteRequest::WriteMetadata { side: Side::Source, .. }) {
+        if matches!(*request, SiteRequest::WriteMetadata { side: Side::Source, .. }) {
             if at > deadline {
                 self.marks.hit(Mark::UnknownLost);
                 self.tell_unknown(from, life, id, &request, deadline);
                 return;
             }
-            self.schedule.push(
-                at,
-                Item::Arrive(Box::new(Arrival { from, life, id, request, deadline, silent: false })),
-            );
+            let arrival = Arrival { from, life, id, request, deadline, silent: false };
+            self.schedule.push(at, Item::Arrive(arrival));
             return;
         }
         if self.strikes(Fault::RequestDoubled) {
             let again = at + self.dice.below(SECOND);
             self.echo(from, life, id, &request, again);
         }
-        if matches!(request, SiteRequest::WriteMetadata { .. } | SiteRequest::DeleteData { .. })
+        if matches!(*request, SiteRequest::WriteMetadata { .. } | SiteRequest::DeleteData { .. })
             && self.strikes(Fault::LateDuplicate)
         {
             let again = at + SECOND + self.dice.below(40 * SECOND);
@@ -120,12 +121,13 @@ impl<R: Rules> World<R> {
         if silent {
             self.tell_unknown(from, life, id, &request, deadline);
         }
-        self.schedule.push(at, Item::Arrive(Box::new(Arrival { from, life, id, request, deadline, silent })));
+        self.schedule.push(at, Item::Arrive(Arrival { from, life, id, request, deadline, silent }));
     }
 
     fn echo(&mut self, from: ProcId, life: u32, id: EffectId, request: &SiteRequest, at: u64) {
-        let arrival = Arrival { from, life, id, request: request.clone(), deadline: at, silent: true };
-        self.schedule.push(at, Item::Arrive(Box::new(arrival)));
+        let arrival =
+            Arrival { from, life, id, request: Box::new(request.clone()), deadline: at, silent: true };
+        self.schedule.push(at, Item::Arrive(arrival));
     }
 
     fn tell_unknown(&mut self, to: ProcId, life: u32, id: EffectId, request: &SiteRequest, at: u64) {
@@ -174,7 +176,7 @@ impl<R: Rules> World<R> {
             delay += self.dice.below(4 * SECOND);
         }
         if lost || now + delay > deadline {
-            if matches!(request, SiteRequest::WriteMetadata { .. }) {
+            if matches!(*request, SiteRequest::WriteMetadata { .. }) {
                 self.marks.hit(Mark::UnknownApplied);
             }
             self.tell_unknown(from, life, id, &request, deadline);

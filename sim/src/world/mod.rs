@@ -56,7 +56,7 @@ pub(crate) struct Arrival {
     from: ProcId,
     life: u32,
     id: EffectId,
-    request: SiteRequest,
+    request: Box<SiteRequest>,
     /// When the sender gives up and hears that the ending is unknown.
     deadline: u64,
     /// Whether the sender has heard an ending already, or hears it from another copy of this request.
@@ -99,7 +99,7 @@ pub(crate) enum Item {
     /// A dead process starts again.
     Restart { to: ProcId },
     /// A request arrives at a site.
-    Arrive(Box<Arrival>),
+    Arrive(Arrival),
     /// A message arrives at the queue.
     Append(Box<Append>),
     /// A commit arrives at the broker.
@@ -303,7 +303,7 @@ impl<R: Rules> World<R> {
             Item::Timer { to, life } => self.timer(to, life),
             Item::Resume { to } => self.resume(to),
             Item::Restart { to } => self.restart(to),
-            Item::Arrive(arrival) => self.arrive(*arrival),
+            Item::Arrive(arrival) => self.arrive(arrival),
             Item::Append(append) => self.append(*append),
             Item::Commit { from, life, id, generation, tp, upto, reply_lost } => {
                 self.commit_arrives(from, life, id, generation, tp, upto, reply_lost);

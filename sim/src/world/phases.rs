@@ -129,10 +129,9 @@ impl<R: Rules> World<R> {
                 // A site gives null versions ids of its own.
                 let own_id = |name: &&str| version.null.is_some() && *name == "versionId";
                 let same = target.version(VerId(id)).is_some_and(|copy| {
-                    let layout = |md: &backbeat_core::model::ObjectMd| -> Vec<(u64, Option<String>)> {
-                        md.locations().iter().map(|part| (part.size, part.md5().map(str::to_owned))).collect()
-                    };
-                    layout(copy) == layout(md)
+                    let layouts = copy.locations().iter().zip(md.locations());
+                    copy.locations().len() == md.locations().len()
+                        && layouts.into_iter().all(|(a, b)| (a.size, a.md5()) == (b.size, b.md5()))
                         && super::source::MEMBERS
                             .iter()
                             .filter(|name| !OWN.contains(name) && !own_id(name))

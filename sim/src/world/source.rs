@@ -75,7 +75,7 @@ pub enum NullOrigin {
 #[derive(Clone, Debug)]
 pub struct JournalRecord {
     /// What readers get.
-    pub record: LogRecord,
+    pub record: Arc<LogRecord>,
     /// The version it is about.
     pub version: VerId,
     /// The metadata in it; `None` for a deletion.
@@ -193,8 +193,10 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
         }
     };
     let age = id.as_str().as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
-    let age = age.iter().try_fold(0_u32, |age, byte| Some(age * 10 + digit(byte)?))?;
+    if !age.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let age = age.iter().fold(0, |age, digit| age * 10 + u32::from(digit - b'0'));
     VERSIONS_MAX.checked_sub(age).map(VerId)
 }
 
@@ -504,6 +506,7 @@ impl SourceSite {
     fn append(&mut self, version: VerId, entry: LogEntry, md: Option<ObjectMd>, qualifies: bool) {
         let record =
             LogRecord { timestamp: Some(self.stamp.clone()), db: self.bucket.clone(), entries: vec![entry] };
+        let record = Arc::new(record);
         self.journal.push(JournalRecord { record, version, md, qualifies });
     }
 

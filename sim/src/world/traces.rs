@@ -3,7 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "what needs no line of its own prints as it is")]
 
 use backbeat_core::call::Ending;
-use backbeat_core::model::{Message, ObjectMd};
+use backbeat_core::model::{Message, ObjectMd, ObjectRef};
 use backbeat_core::request::{Condition, SiteReply, SiteRequest};
 use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
@@ -14,7 +14,7 @@ use super::step::AnyEffect;
 use crate::trace::Trace;
 
 /// The version of an exception record; records of unreadable messages have none.
-fn record_version(object: &backbeat_core::model::ObjectRef) -> VerId {
+fn record_version(object: &ObjectRef) -> VerId {
     known_version_of(object).unwrap_or(VerId(u32::MAX))
 }
 
@@ -241,9 +241,7 @@ pub(super) fn hash_event(trace: &mut Trace, ev: &Ev) {
             status::Event::Timer => [29, 0, 0],
         },
     };
-    for word in words {
-        trace.word(word);
-    }
+    trace.words(words);
 }
 
 fn queue_event_words(base: u64, event: &QueueEvent) -> [u64; 3] {
@@ -279,9 +277,15 @@ fn md_word(md: &ObjectMd) -> u64 {
     locations ^ (md.replication().status().as_str().len() as u64) << 56
 }
 
+/// Names a version in the hash without decoding its id.
+fn version_word(object: &ObjectRef) -> u64 {
+    let id = object.version.id().and_then(|id| id.as_str().as_bytes().get(6..)?.first_chunk::<8>());
+    id.map_or_else(|| u64::from(version_of(object).0), |digits| u64::from_le_bytes(*digits))
+}
+
 fn request_word(request: &SiteRequest) -> (u64, u64) {
     match request {
-        SiteRequest::ReadMetadata { side, object } => (1 + *side as u64, u64::from(version_of(object).0)),
+        SiteRequest::ReadMetadata { side, object } => (1 + *side as u64, version_word(object)),
         SiteRequest::WriteMetadata { side, object, md, condition, keep_data } => {
             let over = match condition {
                 None => 0,
@@ -289,9 +293,9 @@ fn request_word(request: &SiteRequest) -> (u64, u64) {
                 Some(Condition::Tag(_)) => 2,
             };
             let kind = (3 + *side as u64) | over << 8 | u64::from(*keep_data) << 12;
-            (kind, u64::from(version_of(object).0) ^ md_word(md))
+            (kind, version_word(object) ^ md_word(md))
         }
-        SiteRequest::MovePart(part) => (5 | u64::from(part.number) << 8, u64::from(version_of(&part.from).0)),
+        SiteRequest::MovePart(part) => (5 | u64::from(part.number) << 8, version_word(&part.from)),
         SiteRequest::DeleteData { locations, .. } => (6, locations.len() as u64),
         SiteRequest::ReadRules { .. } => (7, 0),
         SiteRequest::CheckBucket { .. } => (8, 0),
@@ -348,7 +352,5 @@ pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
             status::Effect::Queue(effect) => queue_effect_words(124, effect),
         },
     };
-    for word in words {
-        trace.word(word);
-    }
+    trace.words(words);
 }

@@ -11,12 +11,12 @@ mod permission;
 mod plan;
 mod refusal;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{Bucket, EffectId, EffectIds, Site};
 use crate::model::{Location, ObjectMd, ObjectRef, VersionRef};
-use crate::parts::{Retry, RetryPolicy};
+use crate::parts::{InFlight, Retry, RetryPolicy};
 use crate::request::{BucketRules, Condition, PartMove, Side, SiteReply, SiteRequest};
 use crate::rules::Rules;
 use crate::time::{Instant, Span};
@@ -95,7 +95,7 @@ pub struct CopyJob {
     keep_data: bool,
     write: Option<ObjectMd>,
     parts_todo: VecDeque<PartMove>,
-    parts_running: BTreeMap<EffectId, PartMove>,
+    parts_running: InFlight<PartMove>,
     parts_stop: Option<Stop>,
     call: Option<EffectId>,
     requests: VecDeque<(EffectId, SiteRequest)>,
@@ -136,7 +136,7 @@ impl CopyJob {
             keep_data: false,
             write: None,
             parts_todo: VecDeque::new(),
-            parts_running: BTreeMap::new(),
+            parts_running: InFlight::new(),
             parts_stop: None,
             call: None,
             requests: VecDeque::new(),
@@ -194,7 +194,7 @@ impl CopyJob {
 
     /// Requests whose replies are still to come.
     pub fn outstanding(&self) -> impl Iterator<Item = EffectId> + '_ {
-        self.call.into_iter().chain(self.parts_running.keys().copied())
+        self.call.into_iter().chain(self.parts_running.iter().map(|(id, _)| id))
     }
 
     /// Starts, or goes on after a wait.
@@ -217,7 +217,7 @@ impl CopyJob {
 
     /// Takes the reply to one request. Replies to unknown ids are ignored.
     pub(super) fn reply<R: Rules>(&mut self, id: EffectId, reply: SiteReply, context: &mut Context<'_, R>) {
-        if let Some(part) = self.parts_running.remove(&id) {
+        if let Some(part) = self.parts_running.remove(id) {
             let SiteReply::Moved { side, ending } = reply else {
                 panic!("reply {reply:?} does not belong to a part");
             };

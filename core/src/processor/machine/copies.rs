@@ -66,9 +66,9 @@ impl<R: Rules> SiteProcessor<R> {
                 let bytes = part.size.min(PART_WINDOW);
                 self.budget.ask(id, bytes);
                 self.moves_bytes.insert(id, bytes);
-                self.moves_waiting.insert(id, request);
+                self.moves_waiting.insert(id, Box::new(request));
             } else {
-                self.effects.push_back(Effect::Call { id, request });
+                self.effects.push_back(Effect::Call { id, request: Box::new(request) });
             }
         }
         self.grant_moves();
@@ -86,7 +86,7 @@ impl<R: Rules> SiteProcessor<R> {
 
     pub(super) fn grant_moves(&mut self) {
         while let Some(id) = self.budget.granted() {
-            let request = self.moves_waiting.remove(&id).expect("what is granted was waiting");
+            let request = self.moves_waiting.remove(id).expect("what is granted was waiting");
             self.effects.push_back(Effect::Call { id, request });
         }
     }
@@ -109,11 +109,11 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     pub(super) fn replied(&mut self, id: EffectId, reply: SiteReply) {
-        if let Some(bytes) = self.moves_bytes.remove(&id) {
+        if let Some(bytes) = self.moves_bytes.remove(id) {
             self.budget.give_back(bytes);
             self.grant_moves();
         }
-        match self.calls.remove(&id) {
+        match self.calls.remove(id) {
             None => {}
             Some(CallOwner::Ghost(lane)) => self.intake.lanes.unblock(&lane),
             Some(CallOwner::Copy(lane)) => {

@@ -156,7 +156,7 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     pub(super) fn published(&mut self, id: EffectId, ending: &Ending<()>) {
-        let Some(number) = self.publishes.remove(&id) else { return };
+        let Some(number) = self.publishes.remove(id) else { return };
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         if recording.in_flight.take_if(|in_flight| *in_flight == id).is_none() {
             return;

@@ -14,7 +14,7 @@ use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, TopicPartition};
 use crate::intake::{Intake, IntakeLimits, LaneKey};
 use crate::model::{Message, ObjectEntry, ObjectRef, VersionRef};
-use crate::parts::{Breaker, BreakerPolicy, Budget, Forced, Timers};
+use crate::parts::{Breaker, BreakerPolicy, Budget, Forced, InFlight, Timers};
 use crate::processor::copy::CopyConfig;
 use crate::processor::facts::Facts;
 use crate::processor::parked::Parked;
@@ -88,15 +88,15 @@ pub struct SiteProcessor<R> {
     effects: VecDeque<Effect>,
     intake: Intake<Box<Work>>,
     parked: BTreeMap<Partition, Parked>,
-    calls: BTreeMap<EffectId, CallOwner>,
+    calls: InFlight<CallOwner>,
     recordings: BTreeMap<u64, Recording>,
     recordings_next: u64,
-    publishes: BTreeMap<EffectId, u64>,
+    publishes: InFlight<u64>,
     loads: BTreeMap<EffectId, (Partition, Epoch)>,
     budget: Budget<EffectId>,
     /// Moves that wait for bytes of the budget, and the bytes that each emitted move holds.
-    moves_waiting: BTreeMap<EffectId, SiteRequest>,
-    moves_bytes: BTreeMap<EffectId, u64>,
+    moves_waiting: InFlight<Box<SiteRequest>>,
+    moves_bytes: InFlight<u64>,
     facts: Facts,
     breaker: Breaker,
     timers: Timers<Timer>,
@@ -114,14 +114,14 @@ impl<R: Rules> SiteProcessor<R> {
             effects: VecDeque::new(),
             intake: Intake::new(config.intake),
             parked: BTreeMap::new(),
-            calls: BTreeMap::new(),
+            calls: InFlight::new(),
             recordings: BTreeMap::new(),
             recordings_next: 0,
-            publishes: BTreeMap::new(),
+            publishes: InFlight::new(),
             loads: BTreeMap::new(),
             budget: Budget::new(config.bytes_max),
-            moves_waiting: BTreeMap::new(),
-            moves_bytes: BTreeMap::new(),
+            moves_waiting: InFlight::new(),
+            moves_bytes: InFlight::new(),
             facts: Facts::default(),
             breaker: Breaker::new(config.breaker),
             timers: Timers::new(),
@@ -220,11 +220,11 @@ impl<R: Rules> SiteProcessor<R> {
                 self.breaker.withdrawn(permit);
             }
             for id in work.job.iter().flat_map(|job| job.outstanding()) {
-                if self.moves_waiting.remove(&id).is_some() {
+                if self.moves_waiting.remove(id).is_some() {
                     self.budget.cancel(&id);
-                    self.moves_bytes.remove(&id);
-                    self.calls.remove(&id);
-                } else if let Some(owner) = self.calls.get_mut(&id) {
+                    self.moves_bytes.remove(id);
+                    self.calls.remove(id);
+                } else if let Some(owner) = self.calls.get_mut(id) {
                     *owner = CallOwner::Ghost(lane.clone());
                     self.intake.lanes.block(lane.clone());
                 }

@@ -189,7 +189,7 @@ impl Bench {
     pub(super) fn take_call(&mut self, matches: impl Fn(&SiteRequest) -> bool) -> (EffectId, SiteRequest) {
         let effect = self.take(|effect| matches!(effect, Effect::Call { request, .. } if matches(request)));
         let Effect::Call { id, request } = effect else { panic!("a call was looked for") };
-        (id, request)
+        (id, *request)
     }
 
     /// Carries out effects, and lets time jump to the next timer when none is left, until one for which `matches` holds
@@ -219,7 +219,7 @@ impl Bench {
         let effect =
             self.run_until(|effect| matches!(effect, Effect::Call { request, .. } if matches(request)));
         let Effect::Call { id, request } = effect else { panic!("a call was looked for") };
-        (id, request)
+        (id, *request)
     }
 
     pub(super) fn reply(&mut self, id: EffectId, reply: SiteReply) {
@@ -228,7 +228,7 @@ impl Bench {
 
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
-            Effect::Call { id, request } => Event::Replied { id, reply: self.call(request) },
+            Effect::Call { id, request } => Event::Replied { id, reply: self.call(*request) },
             Effect::PublishStatus { id, entry } => {
                 self.statuses.push(*entry);
                 Event::Published { id, ending: Ending::Applied(()) }
@@ -325,7 +325,7 @@ pub(super) fn is_read_of(side: Side) -> impl Fn(&SiteRequest) -> bool {
 
 fn describe(effect: &Effect) -> String {
     match effect {
-        Effect::Call { request, .. } => match request {
+        Effect::Call { request, .. } => match &**request {
             SiteRequest::ReadMetadata { side, object } => format!("read {side:?} {}", object.key),
             SiteRequest::WriteMetadata { object, keep_data, .. } => {
                 format!("write {}{}", object.key, if *keep_data { " keeping data" } else { "" })
