@@ -41,7 +41,12 @@ pub struct ExceptionRecord {
 impl ExceptionRecord {
     /// The record's key in the compacted topic: `<site>/<bucket>/<key>/<versionId>` (decision D6).
     pub fn key(&self) -> String {
-        let version = self.object.version.query().unwrap_or_default();
-        format!("{}/{}/{}/{version}", self.site, self.object.bucket, self.object.key)
+        record_key(&self.site, &self.object)
     }
+}
+
+/// The key of the record of `object` at `site`.
+pub fn record_key(site: &Site, object: &ObjectRef) -> String {
+    let version = object.version.query().unwrap_or_default();
+    format!("{site}/{}/{}/{version}", object.bucket, object.key)
 }

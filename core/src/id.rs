@@ -86,6 +86,14 @@ text_id! {
     Site
 }
 text_id! {
+    /// The id that a target gave a version (`x-amz-version-id`; upstream's `dataStoreVersionId`).
+    MintedId
+}
+text_id! {
+    /// The id of a multipart upload at a target.
+    UploadId
+}
+text_id! {
     /// The name of a queue topic, prefix included.
     Topic
 }

@@ -2,12 +2,16 @@
 //!
 //! Bulk data never passes through a machine: [`SiteRequest::MovePart`] names a range and the driver streams it.
 
+pub mod minting;
+
 use std::sync::Arc;
 
 use crate::call::Ending;
-use crate::id::{Bucket, ObjectKey};
+use crate::id::{Bucket, ObjectKey, UploadId};
 use crate::model::{Location, ObjectMd, ObjectRef, StateTag};
 use crate::time::Span;
+
+use minting::{MintingReply, MintingRequest};
 
 /// The end of the replication that a request goes to or a refusal came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub struct PartMove {
     pub to_key: ObjectKey,
     /// Canonical id of the account that will own the copy.
     pub owner: String,
+    /// The upload that the part belongs to, at targets that mint version ids; `None` stores it by itself.
+    pub upload: Option<UploadId>,
     /// How long the whole move may take before it counts as [`Ending::Unknown`].
     pub deadline: Span,
 }
@@ -53,7 +59,8 @@ pub struct PartMove {
 /// What the target said about a part that it stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedPart {
-    /// Where the target put the bytes: key, data store name, encryption members.
+    /// Where the target put the bytes: key, data store name, encryption members. The key of a part of an upload is its entity
+    /// tag.
     pub location: Box<Location>,
     /// Lower-case hex MD5 of the bytes as the target acknowledged them.
     pub digest: String,
@@ -112,6 +119,8 @@ pub enum SiteRequest {
         /// The bucket.
         bucket: Bucket,
     },
+    /// A request that only targets that mint version ids know.
+    Minting(Box<MintingRequest>),
 }
 
 /// How a [`SiteRequest`] ended; the variants correspond.
@@ -134,4 +143,6 @@ pub enum SiteReply {
     Rules(Ending<Arc<BucketRules>>),
     /// To `CheckBucket`: refused with `BucketNotFound` or `BucketUnversioned` where it cannot take replicas.
     Bucket(Ending<()>),
+    /// To `Minting`.
+    Minting(MintingReply),
 }

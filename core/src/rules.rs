@@ -10,6 +10,7 @@ use crate::model::{
 };
 use crate::parts::Ledger;
 use crate::request::Condition;
+use crate::request::minting::{CurrentIs, TargetKind};
 
 /// What a machine does about a request whose ending is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,27 @@ pub struct OrphanEvidence {
     pub writes_refused: bool,
     /// The target's metadata was read after the last write and does not refer to the data.
     pub unreferenced: bool,
+}
+
+/// What is known, at a target that mints ids, when a version would become the current one (decision D11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderEvidence {
+    /// The target holds a copy of a newer version.
+    pub newer_at_target: bool,
+    /// A newer version may have been copied as a delete marker, which does not tell: an earlier attempt of this version failed,
+    /// and it is not the source's current one.
+    pub passed: bool,
+}
+
+/// What is known, at a target that mints ids, of a version that may have landed late (decision D11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateEvidence {
+    /// An older version at the target is a copy of something newer.
+    pub newer_beneath: bool,
+    /// An older version at the target is the same copy.
+    pub same_beneath: bool,
+    /// It is what readers of the key see.
+    pub is_current: bool,
 }
 
 /// The decisions.
@@ -91,6 +113,36 @@ pub trait Rules: Clone {
     /// I2: the id under which a null version is created at a target, given the one that the source stores for it.
     fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
         stored
+    }
+
+    /// D11: whether a copy is looked for by its marker before a target mints another version.
+    fn looks_for_marker(&self) -> bool {
+        true
+    }
+
+    /// D11: whether a version may be written where that makes it the current one.
+    fn may_become_current(&self, evidence: OrderEvidence) -> bool {
+        !evidence.newer_at_target && !evidence.passed
+    }
+
+    /// D11: the condition of a write at a target that mints ids, given the right one.
+    fn minting_condition(&self, right: Option<CurrentIs>) -> Option<CurrentIs> {
+        right
+    }
+
+    /// D11: whether a version at a target landed late and is removed.
+    fn landed_late(&self, evidence: LateEvidence) -> bool {
+        evidence.newer_beneath || evidence.same_beneath
+    }
+
+    /// D11: whether what a target could not refuse is looked at once more, and what landed late is removed.
+    fn looks_after_minting(&self) -> bool {
+        true
+    }
+
+    /// D5: whether an attempt that failed may be made again later, behind newer versions.
+    fn defers(&self, target: TargetKind) -> bool {
+        target.keeps_versions()
     }
 
     /// D6: whether a parked entry is written down before its offset is settled.

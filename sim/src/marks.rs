@@ -88,6 +88,13 @@ marks! {
     StatusRequeueHeld = "unstable-revision-held", "a version that kept changing was held by the status processor";
     NullCopied = "null-version-copied", "a null version or an object without a version id was copied";
     NullAfterNewer = "null-copied-after-newer", "a null version reached a target that already showed a newer version of its key";
+    MarkerFound = "copy-found-by-marker", "a copy was found by its marker at a target that mints ids";
+    MintingConflict = "minting-conflicted", "a conditional put, completion or deletion met another current version";
+    LateRemoved = "late-version-removed", "a version that landed late at a target that mints ids was removed";
+    TagsReplaced = "tags-replaced", "tags of a version at a target that mints ids were replaced";
+    UploadFound = "upload-found", "an open upload was found when another one was to be begun";
+    UploadCompleted = "upload-completed", "a multipart upload became a version";
+    OlderRefused = "older-version-refused", "an older version was not written over a newer one at a target that mints ids";
     SkewedClocks = "skewed-clocks", "two processes' wall clocks were more than an hour apart";
 }
 

@@ -1,6 +1,7 @@
 //! What a run looks like: size of the world, length of its phases, what is drawn.
 
 use backbeat_core::id::{ObjectKey, Site};
+use backbeat_core::request::minting::TargetKind;
 
 use crate::rng::Rng;
 
@@ -18,11 +19,13 @@ pub enum Scenario {
     Small,
     /// 3 sites, 8 partitions, 3 processors per site, 600 operations, swarm faults.
     Wide,
+    /// The standard world whose targets all mint version ids.
+    Minting,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: &'static [Self] = &[Self::Standard, Self::Calm, Self::Small, Self::Wide];
+    pub const ALL: &'static [Self] = &[Self::Standard, Self::Calm, Self::Small, Self::Wide, Self::Minting];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Scenario {
             Self::Calm => "calm",
             Self::Small => "small",
             Self::Wide => "wide",
+            Self::Minting => "minting",
         }
     }
 
@@ -42,6 +46,7 @@ impl Scenario {
             }
             Self::Calm => "the standard world without faults",
             Self::Small => "1 site, 2 partitions, 40 operations on 2 keys",
+            Self::Minting => "the standard world whose targets all mint version ids",
             Self::Wide => "3 sites, 8 partitions, 3 processors a site, 600 operations",
         }
     }
@@ -51,15 +56,27 @@ impl Scenario {
         Self::ALL.iter().copied().find(|scenario| scenario.name() == name)
     }
 
+    /// What kind of target a site is: half of them mint version ids, half of those honour conditions.
+    fn kind(self, rng: &mut Rng) -> TargetKind {
+        let (keeps, conditional) = (rng.coin(), rng.coin());
+        if keeps && self != Self::Minting {
+            TargetKind::KeepsVersions
+        } else {
+            TargetKind::MintsVersions { conditional }
+        }
+    }
+
     /// The shape of the world for one seed.
     pub fn shape(self, rng: &mut Rng) -> Shape {
         let (sites, partitions, processors, operations, keys_max) = match self {
-            Self::Standard | Self::Calm => (2, 4, 2, 200, 24),
+            Self::Standard | Self::Calm | Self::Minting => (2, 4, 2, 200, 24),
             Self::Small => (1, 2, 2, 40, 2),
             Self::Wide => (3, 8, 3, 600, 60),
         };
         let keys = rng.between(2, keys_max);
         let keys = (0..keys).map(|key| ObjectKey::from(format!("dir/k{key} \u{e9}").as_str())).collect();
+        let site_count = sites;
+        let nulls = rng.below(4) == 0 && self != Self::Minting;
         let sites = (0..sites).map(|site| Site::from(format!("site-{site}").as_str())).collect();
         Shape {
             sites,
@@ -76,7 +93,11 @@ impl Scenario {
             wire: rng.below(64) == 0,
             replays: rng.coin(),
             repeats: rng.coin(),
-            nulls: rng.below(4) == 0,
+            nulls,
+            // What has no id of its own has no place among versions that are told by their markers: one or the other.
+            kinds: (0..site_count)
+                .map(|_| if nulls { TargetKind::KeepsVersions } else { self.kind(rng) })
+                .collect(),
         }
     }
 }
@@ -108,6 +129,8 @@ pub struct Shape {
     pub repeats: bool,
     /// Whether every key holds an object that is older than the replication of its bucket.
     pub nulls: bool,
+    /// What kind of target each site is.
+    pub kinds: Vec<TargetKind>,
     /// Whether replay topics are configured.
     pub replays: bool,
 }

@@ -30,6 +30,7 @@ fn other_scenarios_hold() {
     assert_held(&run(Scenario::Calm, 0..SEEDS / 10));
     assert_held(&run(Scenario::Small, 0..SEEDS));
     assert_held(&run(Scenario::Wide, 0..SEEDS / 20));
+    assert_held(&run(Scenario::Minting, 0..SEEDS));
 }
 
 /// What these seeds found when they failed: a message absorbed by a copy that waited (30), an outcome recorded on a revision of

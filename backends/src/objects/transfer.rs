@@ -66,6 +66,10 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
                     Ending::Unknown => Ending::Unknown,
                 })
             }
+            SiteRequest::Minting(request) => {
+                let refusal = Refusal::new(RefusalKind::Invalid, "NotSupportedByThisTarget");
+                SiteReply::Minting(request.not_applied(Ending::Refused(refusal)))
+            }
         }
     }
 

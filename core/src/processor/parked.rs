@@ -51,6 +51,11 @@ impl Parked {
         self.known_overflowed || self.known.contains(&xxh3_64(key.as_bytes()))
     }
 
+    /// Whether a live record with this key was seen.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.known.contains(&xxh3_64(key.as_bytes()))
+    }
+
     /// The record with this key, if it is tried again by itself.
     pub(super) fn waiting(&self, key: &str) -> Option<&ExceptionRecord> {
         self.waiting.get(key)

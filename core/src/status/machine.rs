@@ -357,7 +357,11 @@ impl<R: Rules> StatusProcessor<R> {
                 AfterUnknown::AssumeApplied => self.written(&lane),
                 AfterUnknown::AssumeRefused => self.finish(&lane),
             },
-            SiteReply::Moved { .. } | SiteReply::Deleted(_) | SiteReply::Rules(_) | SiteReply::Bucket(_) => {
+            SiteReply::Moved { .. }
+            | SiteReply::Deleted(_)
+            | SiteReply::Rules(_)
+            | SiteReply::Bucket(_)
+            | SiteReply::Minting(_) => {
                 panic!("the status processor asked for metadata only");
             }
         }

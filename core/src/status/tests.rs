@@ -139,7 +139,8 @@ impl Bench {
             SiteRequest::MovePart(_)
             | SiteRequest::DeleteData { .. }
             | SiteRequest::ReadRules { .. }
-            | SiteRequest::CheckBucket { .. } => panic!("the status processor does not ask for {request:?}"),
+            | SiteRequest::CheckBucket { .. }
+            | SiteRequest::Minting(_) => panic!("the status processor does not ask for {request:?}"),
         }
     }
 

@@ -32,6 +32,9 @@ pub(super) fn time_max(request: &SiteRequest) -> Duration {
         | SiteRequest::DeleteData { .. }
         | SiteRequest::ReadRules { .. }
         | SiteRequest::CheckBucket { .. } => CALL_TIME_MAX,
+        SiteRequest::Minting(request) => {
+            request.transfer().map_or(CALL_TIME_MAX, |put| Duration::from_micros(put.deadline.as_micros()))
+        }
     }
 }
 
@@ -44,5 +47,6 @@ pub(super) fn unknown(request: &SiteRequest) -> SiteReply {
         SiteRequest::DeleteData { .. } => SiteReply::Deleted(Ending::Unknown),
         SiteRequest::ReadRules { .. } => SiteReply::Rules(Ending::Unknown),
         SiteRequest::CheckBucket { .. } => SiteReply::Bucket(Ending::Unknown),
+        SiteRequest::Minting(request) => SiteReply::Minting(request.not_applied(Ending::Unknown)),
     }
 }

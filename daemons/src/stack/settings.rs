@@ -8,6 +8,7 @@ use backbeat_core::id::{Site, Topic};
 use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics};
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
+use backbeat_core::request::minting::TargetKind;
 use backbeat_core::time::Span;
 use backbeat_core::{populator, processor, status};
 
@@ -15,6 +16,9 @@ use crate::config::{Config, Replication, Retry};
 
 /// Entries that a machine holds beyond what it works on, per unit of its concurrency.
 const READ_AHEAD: usize = 20;
+
+/// Versions of a key looked at where a target mints version ids: one listing of S3.
+const LOOK_DEPTH: u32 = 100;
 
 /// Entries of one partition that are parked at most (decision D6).
 const PARKED_MAX: usize = 10_000;
@@ -115,6 +119,8 @@ pub(super) fn processor(
     processor::Config {
         copy: CopyConfig {
             site: site.clone(),
+            target: TargetKind::KeepsVersions,
+            look_depth: LOOK_DEPTH,
             owner_id: owner_id.to_owned(),
             owner_display_name: owner_display_name.to_owned(),
             retry: retry.map_or(RetryPolicy::CLASS_DEFAULT, Retry::policy),
@@ -129,7 +135,6 @@ pub(super) fn processor(
         facts_ttl: Span::from_secs(5),
         exceptions_refresh: Span::from_secs(60),
         replays_max: u32::try_from(expanded(replication).len()).unwrap_or(u32::MAX),
-        keeps_version_ids: true,
         breaker: BreakerPolicy::default(),
         publish_delay: Span::from_secs(1),
     }

@@ -3,6 +3,7 @@
 use backbeat_core::exception::ExceptionState;
 use backbeat_core::id::Site;
 use backbeat_core::model::{ObjectMd, OverallStatus, SiteStatus};
+use backbeat_core::request::minting::TargetKind;
 
 use super::seen::{At, FactKind, Facts, Seen};
 use crate::world::content::Content;
@@ -12,6 +13,8 @@ use crate::world::ids::{KeyId, SiteId, Topic, VerId};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientRevision {
     pub(super) content: Content,
+    /// The content as readers of a plain S3 target see it.
+    pub(super) plain: Content,
     pub(super) replica: bool,
 }
 
@@ -33,6 +36,8 @@ pub(super) struct AtSite {
     /// Whether a live record says that it is tried again by itself, and when any record was written last.
     pub(super) parked: bool,
     pub(super) parked_at: u64,
+    /// Whether its last failure says that trying again is pointless.
+    pub(super) hopeless: bool,
     /// Whether it was ever listed as failed for good.
     pub(super) listed: bool,
     /// What the target shows.
@@ -54,6 +59,8 @@ pub(super) struct Version {
     pub(super) replica: bool,
     /// Whether it is the null version of its key.
     pub(super) is_null: bool,
+    /// Whether it is a delete marker.
+    pub(super) marker: bool,
     pub(super) parts: u32,
     pub(super) sites: Vec<AtSite>,
 }
@@ -61,10 +68,17 @@ pub(super) struct Version {
 impl Version {
     /// The first and the last revision with this content.
     pub(super) fn revision_of(&self, content: Content) -> Option<(u32, u32)> {
-        let mut found = (0_u32..)
-            .zip(&self.revisions)
-            .filter(|(_, revision)| revision.content == content)
-            .map(|(i, _)| i);
+        self.first_and_last(|revision| revision.content == content)
+    }
+
+    /// The first and the last revision that shows this at a site.
+    pub(super) fn revision_shown(&self, content: Content, mints: bool) -> Option<(u32, u32)> {
+        self.first_and_last(|revision| content == if mints { revision.plain } else { revision.content })
+    }
+
+    fn first_and_last(&self, matches: impl Fn(&ClientRevision) -> bool) -> Option<(u32, u32)> {
+        let mut found =
+            (0_u32..).zip(&self.revisions).filter(|(_, revision)| matches(revision)).map(|(i, _)| i);
         let first = found.next()?;
         Some((first, found.last().unwrap_or(first)))
     }
@@ -81,6 +95,8 @@ pub(super) struct History {
     /// Counts observations: before and after, for checkers.
     pub(super) order: u64,
     pub(super) site_names: Vec<Site>,
+    /// What kind of target each site is.
+    pub(super) kinds: Vec<TargetKind>,
     pub(super) versions: Vec<Version>,
     /// Versions of each key in the order in which they first entered the replication topic.
     pub(super) queue_order: Vec<Vec<VerId>>,
@@ -89,14 +105,26 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(keys: usize, sites: Vec<Site>, replays: usize, partitions: usize) -> Self {
+    pub(super) fn new(
+        keys: usize,
+        sites: Vec<Site>,
+        kinds: Vec<TargetKind>,
+        replays: usize,
+        partitions: usize,
+    ) -> Self {
         Self {
             order: 1,
             site_names: sites,
+            kinds,
             versions: Vec::new(),
             queue_order: vec![Vec::new(); keys],
             logs: vec![vec![Vec::new(); partitions]; replays + 2],
         }
+    }
+
+    /// Whether a site mints version ids.
+    pub(super) fn mints(&self, site: SiteId) -> bool {
+        !self.kinds[site.index()].keeps_versions()
     }
 
     /// Index of a topic in the logs.
@@ -143,13 +171,18 @@ impl History {
                         gone: false,
                         replica: *replica,
                         is_null: md.is_null() || md.version_id().is_none(),
+                        marker: md.is_delete_marker(),
                         parts,
                         sites: vec![AtSite::default(); self.site_names.len()],
                     });
                 }
                 let known = &mut self.versions[version.index()];
                 known.replica = *replica;
-                known.revisions.push(ClientRevision { content: Content::of(md), replica: *replica });
+                known.revisions.push(ClientRevision {
+                    content: Content::of(md),
+                    plain: Content::plain(md),
+                    replica: *replica,
+                });
                 self.note_statuses(*version, md);
             }
             Seen::ClientDeleted { version } => self.versions[version.index()].gone = true,
@@ -162,6 +195,7 @@ impl History {
                 // A deferred or held version is tried again by itself, whatever its revision is by then.
                 at.parked = matches!(record.state, ExceptionState::Deferred | ExceptionState::Held);
                 at.listed |= record.state == ExceptionState::Failed;
+                at.hopeless = record.reason == "NewerVersionAtTarget";
                 if record.state != ExceptionState::Resolved {
                     at.parked_at = order;
                 }
@@ -173,6 +207,16 @@ impl History {
                     at.changes += 1;
                 }
                 at.target = Some(*content);
+            }
+            Seen::Minted { site, version, content, stray, .. }
+            | Seen::Retagged { site, version, content, stray, .. } => {
+                let known = &mut self.versions[version.index()];
+                let newest = |content| known.revision_shown(content, true).map_or(0, |(_, newest)| newest);
+                // What a stray shows counts only where nothing as new is there: whoever comes next may find it right.
+                let shown = known.sites[site.index()].target;
+                if !stray || shown.is_none_or(|shown| newest(shown) < newest(*content)) {
+                    known.sites[site.index()].target = Some(*content);
+                }
             }
             Seen::TargetAsked { site, version, .. } => {
                 self.versions[version.index()].sites[site.index()].requests += 1;
@@ -187,6 +231,7 @@ impl History {
             | Seen::TargetAnswered { .. }
             | Seen::Died { .. }
             | Seen::TargetDeleted { .. }
+            | Seen::Unminted { .. }
             | Seen::Load { .. } => {}
         }
     }

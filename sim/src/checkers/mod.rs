@@ -20,6 +20,7 @@ mod data;
 mod fifo;
 mod history;
 mod live;
+mod mint;
 mod populate;
 mod seen;
 mod status;
@@ -27,8 +28,10 @@ mod status;
 pub use live::Final;
 pub use seen::{FactKind, Facts, Seen, Violation};
 
+use backbeat_core::exception::ExceptionState;
 use backbeat_core::id::Site;
 use backbeat_core::model::{Message, ObjectEntry, ObjectMd, SiteStatus};
+use backbeat_core::request::minting::TargetKind;
 
 use crate::marks::{Mark, Marks};
 use crate::world::content::Content;
@@ -38,6 +41,7 @@ use commit::Commits;
 use data::Data;
 use fifo::Fifo;
 use history::History;
+use mint::Minting;
 use populate::Population;
 
 /// Ids and meanings of all properties, for lists.
@@ -87,19 +91,28 @@ pub struct Checkers {
     population: Population,
     fifo: Fifo,
     data: Data,
+    minting: Minting,
     calm: bool,
     violation: Option<Violation>,
 }
 
 impl Checkers {
     /// Checkers for a world of this size. `calm`: the run has no faults.
-    pub fn new(keys: usize, sites: Vec<Site>, replays: usize, partitions: usize, calm: bool) -> Self {
+    pub fn new(
+        keys: usize,
+        sites: Vec<Site>,
+        kinds: &[TargetKind],
+        replays: usize,
+        partitions: usize,
+        calm: bool,
+    ) -> Self {
         Self {
+            minting: Minting::default(),
             commits: Commits::default(),
             population: Population::new(keys),
             fifo: Fifo::new(keys, sites.len()),
             data: Data::default(),
-            history: History::new(keys, sites, replays, partitions),
+            history: History::new(keys, sites, kinds.to_vec(), replays, partitions),
             calm,
             violation: None,
         }
@@ -130,7 +143,8 @@ impl Checkers {
         match seen {
             Seen::SourceWrote { version, before, after, content } => {
                 self.mark_source_write(before, after, marks);
-                status::source_wrote(history, *version, before, (after, *content))
+                let deleted = |site| self.minting.has_marker(history, site, *version);
+                status::source_wrote(history, *version, before, (after, *content), deleted)
             }
             Seen::Journaled { seq, version, qualifies } => {
                 self.population.journaled(*seq, history.version(*version).key, *version, *qualifies);
@@ -147,7 +161,11 @@ impl Checkers {
                         origin.map_or(Ok(()), |seq| self.population.queued(seq, Some(*version)))
                     }
                     FactKind::Outcome { version, site, status, revision } => {
-                        status::outcome(history, *version, *site, status, *revision)
+                        if *status == SiteStatus::Completed && history.mints(*site) {
+                            self.minting.completed(history, *site, *version)?;
+                        }
+                        let deleted = self.minting.has_marker(history, *site, *version);
+                        status::outcome(history, *version, *site, status, *revision, deleted)
                     }
                     FactKind::Foreign => origin.map_or(Ok(()), |seq| self.population.queued(seq, None)),
                 }
@@ -176,11 +194,28 @@ impl Checkers {
                 self.data.shows(history, *site, *version, *latest, marks)?;
                 self.data.wrote(history, *site, *version, (after, *content), blobs)
             }
+            Seen::Minted { site, key, version, id, md, content, stray } => {
+                let shown = (md.is_delete_marker(), *content);
+                if !md.is_delete_marker() && self.history.at(*version, *site).target.is_none() {
+                    self.fifo.applied(history, *site, *version)?;
+                }
+                self.minting.minted(history, (*site, *key, *version, *id), shown, *stray)
+            }
+            Seen::Retagged { site, version, id, content, stray } => {
+                self.minting.retagged(history, (*site, *version, *id), *content, *stray)
+            }
+            Seen::Unminted { site, key, id } => self.minting.unminted(history, *site, *key, *id),
+            Seen::ExceptionPut { site, record, .. } => {
+                if history.mints(*site) && record.state == ExceptionState::Deferred {
+                    let message = format!("{} was deferred at a target that mints ids", record.object);
+                    return Err(Violation::new("FIFO-2", message));
+                }
+                Ok(())
+            }
             Seen::TargetDeleted { site, blob, version } => self.data.deleted(history, *site, *version, *blob),
             Seen::Load { by, in_flight, held } => bound::load(*by, *in_flight, *held),
             Seen::ClientWrote { .. }
             | Seen::ClientDeleted { .. }
-            | Seen::ExceptionPut { .. }
             | Seen::FailureListed { .. }
             | Seen::RetryAsked { .. } => Ok(()),
         }
@@ -320,12 +355,12 @@ impl Checkers {
         live::is_done(&self.history, &self.population, dead)
     }
 
-    /// Versions that are FAILED at a site now.
+    /// Versions that are FAILED at a site now and that an operator may want to be tried again.
     pub fn failed(&self) -> Vec<(VerId, SiteId)> {
         let mut failed = Vec::new();
         for (id, known) in (0_u32..).zip(&self.history.versions) {
             for (site, at) in (0_u8..).zip(&known.sites) {
-                if !known.gone && at.status == Some(SiteStatus::Failed) {
+                if !known.gone && !at.hopeless && at.status == Some(SiteStatus::Failed) {
                     failed.push((VerId(id), SiteId(site)));
                 }
             }

@@ -168,6 +168,45 @@ pub enum Seen<'a> {
         /// What readers of the latest version of the key see now.
         latest: Option<VerId>,
     },
+    /// A target that mints ids added a version.
+    Minted {
+        /// The site.
+        site: SiteId,
+        /// The key.
+        key: KeyId,
+        /// The source version that it was written for.
+        version: VerId,
+        /// The site's id for it.
+        id: u32,
+        /// What it shows.
+        md: &'a ObjectMd,
+        /// The same as one number.
+        content: Content,
+        /// Whether the request came from nobody who owns the key and could not be refused.
+        stray: bool,
+    },
+    /// Tags of a version were replaced at a target that mints ids.
+    Retagged {
+        /// The site.
+        site: SiteId,
+        /// The source version that it was written for.
+        version: VerId,
+        /// The site's id for it.
+        id: u32,
+        /// What it shows now.
+        content: Content,
+        /// Whether the request came from nobody who owns the key.
+        stray: bool,
+    },
+    /// A version was removed by its id at a target that mints ids.
+    Unminted {
+        /// The site.
+        site: SiteId,
+        /// The key.
+        key: KeyId,
+        /// The site's id for it.
+        id: u32,
+    },
     /// A part was deleted at a target on request.
     TargetDeleted {
         /// The site.

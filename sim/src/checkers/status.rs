@@ -27,6 +27,7 @@ pub(super) fn source_wrote(
     version: VerId,
     before: &ObjectMd,
     (after, content): (&ObjectMd, Content),
+    deleted: impl Fn(SiteId) -> bool,
 ) -> Result<(), Violation> {
     let known = history.version(version);
     let newest = known.revisions[known.newest() as usize].content;
@@ -66,7 +67,15 @@ pub(super) fn source_wrote(
             // Content that was written more than once cannot be told apart by any revision: what a late outcome spoke for may
             // be an earlier writing of it. The end of the run (DATA-1) proves that the target shows the last one.
             let again = known.revision_of(content).is_some_and(|(first, last)| first != last);
-            if at.target != Some(content) && !again {
+            let site_id = SiteId(index);
+            let shown = if !history.mints(site_id) {
+                at.target == Some(content)
+            } else if after.is_delete_marker() {
+                deleted(site_id)
+            } else {
+                at.target == Some(Content::plain(after))
+            };
+            if !shown && !again {
                 let message =
                     format!("version {} is COMPLETED at {site}, which shows another state", version.0);
                 return Err(Violation::new("STATUS-2", message));
@@ -91,6 +100,7 @@ pub(super) fn outcome(
     site: SiteId,
     status: &SiteStatus,
     revision: u32,
+    deleted: bool,
 ) -> Result<(), Violation> {
     if *status != SiteStatus::Completed {
         return Ok(());
@@ -100,8 +110,12 @@ pub(super) fn outcome(
     let known = history.version(version);
     let spoken = known.revisions[revision as usize].content;
     let oldest = known.revision_of(spoken).map_or(revision, |(first, _)| first);
-    let shown =
-        history.at(version, site).target.and_then(|shown| known.revision_of(shown)).map(|(_, last)| last);
+    let mints = history.mints(site);
+    let shown = history.at(version, site).target.and_then(|shown| known.revision_shown(shown, mints));
+    let shown = shown.map(|(_, last)| last);
+    if mints && known.marker && deleted {
+        return Ok(());
+    }
     if shown.is_none_or(|shown| shown < oldest) {
         let name = &history.site_names[site.index()];
         let message = format!(

@@ -126,6 +126,7 @@ faults! {
     RuleDisabled = "A3", Tick, 4_000, "the replication rule is disabled for a while";
     ManualRetry = "A4", Tick, 20_000, "an operator retries failed versions";
     Backfill = "A5", Tick, 8_000, "a listing queues existing versions again, across the live stream";
+    UploadDropped = "D4", Tick, 8_000, "a rule of the target bucket drops an open upload";
 }
 
 impl Fault {

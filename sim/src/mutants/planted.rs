@@ -10,7 +10,8 @@ use backbeat_core::model::{
 };
 use backbeat_core::parts::Ledger;
 use backbeat_core::request::Condition;
-use backbeat_core::rules::{AfterUnknown, OrphanEvidence, Production, Rules};
+use backbeat_core::request::minting::{CurrentIs, TargetKind};
+use backbeat_core::rules::{AfterUnknown, LateEvidence, OrderEvidence, OrphanEvidence, Production, Rules};
 
 macro_rules! planted {
     ($($name:ident = $id:literal, $about:literal;)*) => {
@@ -60,6 +61,12 @@ planted! {
     AcceptCorruption = "accept-corruption", "accepts whatever digest the target stored";
     UnknownPublish = "unknown-publish-is-acknowledged", "takes a publish whose ending is unknown for acknowledged";
     RefusedPublish = "refused-publish-is-acknowledged", "takes a publish that was refused for acknowledged";
+    MintBlindly = "mint-blindly", "writes a version at a target that mints ids without looking for its marker";
+    OlderOverNewer = "older-over-newer", "makes an older version the current one at a target that mints ids";
+    MintUnconditionally = "mint-unconditionally", "leaves out the conditions that a target that mints ids would honour";
+    RemoveOlder = "remove-older", "takes every version that is not current for one that landed late";
+    LeaveLate = "leave-late", "does not look again at a target that cannot refuse, and leaves what landed late";
+    DeferMinted = "defer-minted", "defers a failed attempt at a target that mints ids";
 }
 
 #[expect(
@@ -131,6 +138,30 @@ impl Rules for Planted {
 
     fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
         if *self == Self::NullOverNewer { None } else { Production.id_of_null(stored) }
+    }
+
+    fn looks_for_marker(&self) -> bool {
+        *self != Self::MintBlindly
+    }
+
+    fn may_become_current(&self, evidence: OrderEvidence) -> bool {
+        *self == Self::OlderOverNewer || Production.may_become_current(evidence)
+    }
+
+    fn minting_condition(&self, right: Option<CurrentIs>) -> Option<CurrentIs> {
+        right.filter(|_| *self != Self::MintUnconditionally)
+    }
+
+    fn landed_late(&self, evidence: LateEvidence) -> bool {
+        (*self == Self::RemoveOlder && !evidence.is_current) || Production.landed_late(evidence)
+    }
+
+    fn looks_after_minting(&self) -> bool {
+        *self != Self::LeaveLate
+    }
+
+    fn defers(&self, target: TargetKind) -> bool {
+        *self == Self::DeferMinted || Production.defers(target)
     }
 
     fn parks_durably(&self) -> bool {

@@ -278,6 +278,9 @@ impl<R: Rules> World<R> {
             .position(|site| *site == record.site)
             .expect("records name configured sites");
         let site = SiteId(u8::try_from(site).expect("few sites"));
+        if record.reason == "NewerVersionAtTarget" {
+            self.marks.hit(Mark::OlderRefused);
+        }
         if record.reason == "RevisionUnstable" {
             self.marks.hit(Mark::StatusRequeueHeld);
         }

@@ -3,13 +3,15 @@
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::EffectId;
 use backbeat_core::model::{Location, ObjectMd, VersionRef};
+use backbeat_core::request::minting::MintingRequest;
 use backbeat_core::request::{Condition, MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 use backbeat_core::{processor, status};
 
 use super::content::Content;
-use super::ids::{KeyId, ProcId, SiteId, VerId};
+use super::ids::{GroupId, KeyId, ProcId, SiteId, VerId};
+use super::minting::{changed_by, is_refused_write};
 use super::process::{Ev, Role};
 use super::site::{BucketState, holds};
 use super::source::version_of;
@@ -30,6 +32,7 @@ fn side_of(request: &SiteRequest) -> Side {
             Side::Target
         }
         SiteRequest::ReadRules { .. } => Side::Source,
+        SiteRequest::Minting(request) => request.side(),
     }
 }
 
@@ -58,6 +61,7 @@ fn reply(request: &SiteRequest, ending: impl Fn(()) -> Ending<()>) -> SiteReply 
         SiteRequest::DeleteData { .. } => SiteReply::Deleted(ending(())),
         SiteRequest::ReadRules { .. } => SiteReply::Rules(as_other(ending(()))),
         SiteRequest::CheckBucket { .. } => SiteReply::Bucket(ending(())),
+        SiteRequest::Minting(request) => SiteReply::Minting(request.not_applied(as_other(ending(())))),
     }
 }
 
@@ -69,17 +73,14 @@ impl<R: Rules> World<R> {
         process.in_flight += 1;
         process.calls_in_flight += 1;
         let (life, role) = (process.life, process.role);
+        let generation = process.assignment.as_ref().map(|owned| owned.generation);
         if let (Role::Processor(site), Some(version)) = (role, changed_at_target(&request)) {
             self.process(from).target_calls.insert(id, version);
             self.see(&Seen::TargetAsked { by: from, life, site, version });
         }
-        let timeout = if let SiteRequest::MovePart(part) = &*request {
-            part.deadline.as_micros()
-        } else {
-            CALL_TIMEOUT
-        };
-        let deadline = now + timeout;
-        let moves = matches!(*request, SiteRequest::MovePart(_));
+        let transfer = transfer_deadline(&request);
+        let deadline = now + transfer.unwrap_or(CALL_TIMEOUT);
+        let moves = transfer.is_some();
         let Some(mut at) = self.departure(from) else {
             self.marks.hit(Mark::UnknownLost);
             self.tell_unknown(from, life, id, &request, deadline);
@@ -103,7 +104,7 @@ impl<R: Rules> World<R> {
                 self.tell_unknown(from, life, id, &request, deadline);
                 return;
             }
-            let arrival = Arrival { from, life, id, request, deadline, silent: false };
+            let arrival = Arrival { from, life, id, request, generation, deadline, silent: false };
             self.schedule.push(at, Item::Arrive(arrival));
             return;
         }
@@ -111,9 +112,7 @@ impl<R: Rules> World<R> {
             let again = at + self.dice.below(SECOND);
             self.echo(from, life, id, &request, again);
         }
-        if matches!(*request, SiteRequest::WriteMetadata { .. } | SiteRequest::DeleteData { .. })
-            && self.strikes(Fault::LateDuplicate)
-        {
+        if may_come_late(&request) && self.strikes(Fault::LateDuplicate) {
             let again = at + SECOND + self.dice.below(40 * SECOND);
             self.echo(from, life, id, &request, again);
         }
@@ -121,12 +120,13 @@ impl<R: Rules> World<R> {
         if silent {
             self.tell_unknown(from, life, id, &request, deadline);
         }
-        self.schedule.push(at, Item::Arrive(Arrival { from, life, id, request, deadline, silent }));
+        let arrival = Arrival { from, life, id, request, generation, deadline, silent };
+        self.schedule.push(at, Item::Arrive(arrival));
     }
 
     fn echo(&mut self, from: ProcId, life: u32, id: EffectId, request: &SiteRequest, at: u64) {
-        let arrival =
-            Arrival { from, life, id, request: Box::new(request.clone()), deadline: at, silent: true };
+        let request = Box::new(request.clone());
+        let arrival = Arrival { from, life, id, request, generation: None, deadline: at, silent: true };
         self.schedule.push(at, Item::Arrive(arrival));
     }
 
@@ -146,7 +146,7 @@ impl<R: Rules> World<R> {
     /// A request arrives at its site.
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let now = self.now();
-        let Arrival { from, life, id, request, deadline, silent } = arrival;
+        let Arrival { from, life, id, request, generation, deadline, silent } = arrival;
         let role = self.processes[from.index()].role;
         let site = match role {
             Role::Processor(site) => Some(site),
@@ -156,7 +156,8 @@ impl<R: Rules> World<R> {
         if silent && self.refused_calls.contains(&(from, life, id)) {
             return;
         }
-        let Some(reply) = self.serve(from, site, &request) else {
+        let stray = silent || !self.is_answerable((from, life, generation), site, &request);
+        let Some(reply) = self.serve(from, site, &request, stray) else {
             // Nobody answers.
             if !silent {
                 self.tell_unknown(from, life, id, &request, deadline);
@@ -166,7 +167,9 @@ impl<R: Rules> World<R> {
         if silent {
             return;
         }
-        if let SiteReply::Written(Ending::Refused(_)) = &reply {
+        let refused = matches!(reply, SiteReply::Written(Ending::Refused(_)))
+            || matches!(&reply, SiteReply::Minting(reply) if is_refused_write(reply));
+        if refused {
             self.refused_calls.insert((from, life, id));
         }
         let lost = self.is_unheard(from)
@@ -204,14 +207,37 @@ impl<R: Rules> World<R> {
     }
 
     /// What the site does; `None` if nobody answers.
-    fn serve(&mut self, from: ProcId, site: Option<SiteId>, request: &SiteRequest) -> Option<SiteReply> {
+    fn serve(
+        &mut self,
+        from: ProcId,
+        site: Option<SiteId>,
+        request: &SiteRequest,
+        stray: bool,
+    ) -> Option<SiteReply> {
         match side_of(request) {
             Side::Source => Some(self.serve_source(from, request)),
             Side::Target => {
                 let site = site.expect("only site processors ask targets");
-                self.serve_target(site, request)
+                self.serve_target(site, request, stray)
             }
         }
+    }
+
+    /// Whether the sender of a request lives and owns the partition of the key concerned: whatever the request does, its sender
+    /// hears of it, or its successor looks for it.
+    fn is_answerable(
+        &self,
+        (from, life, generation): (ProcId, u32, Option<u32>),
+        site: Option<SiteId>,
+        request: &SiteRequest,
+    ) -> bool {
+        let process = &self.processes[from.index()];
+        let Some(site) = site else { return true };
+        let Some(version) = changed_at_target(request) else { return true };
+        let partition = self.partition_of[self.source.versions[version.index()].key.index()];
+        let group = &self.groups[&GroupId::Site(site)];
+        let owns = group.owners[partition] == Some((from, life)) && generation == Some(group.generation);
+        process.up && process.life == life && owns
     }
 
     fn serve_source(&mut self, from: ProcId, request: &SiteRequest) -> SiteReply {
@@ -263,13 +289,19 @@ impl<R: Rules> World<R> {
                 self.show_journal();
                 SiteReply::Written(Ending::Applied(()))
             }
+            SiteRequest::Minting(asked) => {
+                let MintingRequest::ReadCurrent { object } = &**asked else {
+                    panic!("{asked:?} does not go to the source")
+                };
+                SiteReply::Minting(self.current_at_source(version_of(object)))
+            }
             SiteRequest::MovePart(_) | SiteRequest::DeleteData { .. } | SiteRequest::CheckBucket { .. } => {
                 panic!("{request:?} does not go to the source")
             }
         }
     }
 
-    fn source_refusal(&mut self) -> Option<Refusal> {
+    pub(super) fn source_refusal(&mut self) -> Option<Refusal> {
         if self.source.denied_until > self.now() {
             return Some(Refusal::new(RefusalKind::Denied, "AccessDenied"));
         }
@@ -288,7 +320,7 @@ impl<R: Rules> World<R> {
         Refusal::new(RefusalKind::Throttled { retry_after }, "SlowDown")
     }
 
-    fn serve_target(&mut self, site: SiteId, request: &SiteRequest) -> Option<SiteReply> {
+    fn serve_target(&mut self, site: SiteId, request: &SiteRequest, stray: bool) -> Option<SiteReply> {
         let now = self.now();
         let target = &self.targets[site.index()];
         if target.dead_for_ever || target.down_until > now {
@@ -331,6 +363,9 @@ impl<R: Rules> World<R> {
             SiteRequest::DeleteData { locations, .. } => {
                 self.delete_data(site, locations);
                 Some(SiteReply::Deleted(Ending::Applied(())))
+            }
+            SiteRequest::Minting(request) => {
+                Some(SiteReply::Minting(self.serve_minting(site, request, stray)))
             }
             SiteRequest::ReadRules { .. } => panic!("{request:?} does not go to a target"),
         }
@@ -396,6 +431,9 @@ impl<R: Rules> World<R> {
         } else {
             part.digest.clone()
         };
+        if part.upload.is_some() {
+            return self.store_upload_part(site, part, digest);
+        }
         let index = self.targets[site.index()].store(version, digest.clone());
         let location = Location::new(&index.to_string(), 0, part.size, "target", part.number, &digest);
         moved(Side::Target, Ending::Applied(MovedPart { location: Box::new(location), digest }))
@@ -413,11 +451,27 @@ impl<R: Rules> World<R> {
     }
 }
 
+/// How long a request that streams bytes may take; `None` for control calls.
+fn transfer_deadline(request: &SiteRequest) -> Option<u64> {
+    if let SiteRequest::MovePart(part) = request {
+        return Some(part.deadline.as_micros());
+    }
+    let SiteRequest::Minting(request) = request else { return None };
+    request.transfer().map(|put| put.deadline.as_micros())
+}
+
+/// Whether an old copy of a request may arrive once more, seconds later.
+fn may_come_late(request: &SiteRequest) -> bool {
+    matches!(request, SiteRequest::WriteMetadata { .. } | SiteRequest::DeleteData { .. })
+        || matches!(request, SiteRequest::Minting(request) if changed_by(request).is_some())
+}
+
 /// The version that a request changes at a target; deleting unreferenced data changes none.
 pub(super) fn changed_at_target(request: &SiteRequest) -> Option<VerId> {
     match request {
         SiteRequest::WriteMetadata { side: Side::Target, object, .. } => Some(version_of(object)),
         SiteRequest::MovePart(part) => Some(version_of(&part.from)),
+        SiteRequest::Minting(request) => changed_by(request),
         SiteRequest::ReadMetadata { .. }
         | SiteRequest::WriteMetadata { side: Side::Source, .. }
         | SiteRequest::DeleteData { .. }

@@ -166,6 +166,12 @@ impl<R: Rules> World<R> {
                     BucketState::Unversioned
                 };
             }
+            Fault::UploadDropped => {
+                let site = self.any_site();
+                if let Some(minting) = &mut self.targets[site.index()].minting {
+                    minting.drop_one();
+                }
+            }
             Fault::CoordinationLost => {
                 self.coordination.down_until = now + self.chaos.below(8 * SECOND);
             }

@@ -13,6 +13,14 @@ pub struct Content(pub u64);
 const MEMBERS: [&str; 2] = ["tags", "acl"];
 
 impl Content {
+    /// What readers of a plain S3 target see of `md`: bytes, tags, marker. Access control and part layout stay behind.
+    pub fn plain(md: &ObjectMd) -> Self {
+        let seed = md.content_length() << 1 | u64::from(md.is_delete_marker());
+        let bytes = xxh3_64_with_seed(md.content_md5().as_bytes(), seed);
+        let tags = md.member("tags").map_or("", |tags| tags.as_str());
+        Self(xxh3_64_with_seed(tags.as_bytes(), bytes))
+    }
+
     /// The content that `md` describes.
     pub fn of(md: &ObjectMd) -> Self {
         // A chain: every part is hashed with what came before it as the seed.

@@ -9,6 +9,7 @@ pub mod content;
 pub mod coordination;
 pub mod group;
 pub mod ids;
+pub mod minting_site;
 pub mod process;
 pub mod queue;
 pub mod site;
@@ -22,6 +23,7 @@ mod clients;
 mod groups;
 #[expect(clippy::single_match_else, reason = "a message departs or it does not: two equal cases")]
 mod journal;
+mod minting;
 mod phases;
 mod setup;
 mod step;
@@ -57,6 +59,8 @@ pub(crate) struct Arrival {
     life: u32,
     id: EffectId,
     request: Box<SiteRequest>,
+    /// The generation of its group that the sender believed in.
+    generation: Option<u32>,
     /// When the sender gives up and hears that the ending is unknown.
     deadline: u64,
     /// Whether the sender has heard an ending already, or hears it from another copy of this request.

@@ -126,6 +126,12 @@ impl<R: Rules> World<R> {
                 {
                     continue;
                 }
+                if let Some(minting) = &target.minting {
+                    if !minting.shows(version.key, VerId(id), md) {
+                        unequal.push((VerId(id), SiteId(site)));
+                    }
+                    continue;
+                }
                 // A site gives null versions ids of its own.
                 let own_id = |name: &&str| version.null.is_some() && *name == "versionId";
                 let same = target.version(VerId(id)).is_some_and(|copy| {

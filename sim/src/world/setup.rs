@@ -7,6 +7,7 @@ use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics, que
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
 use backbeat_core::request::BucketRules;
+use backbeat_core::request::minting::TargetKind;
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 use backbeat_core::{IntakeLimits, populator, processor, status};
@@ -67,9 +68,11 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
         jitter_permille: 100,
     };
     let concurrency = usize::try_from(rng.between(2, 12)).expect("small");
-    let processor = |site: &Site| processor::Config {
+    let processor = |(site, kind): (&Site, &TargetKind)| processor::Config {
         copy: CopyConfig {
             site: site.clone(),
+            target: *kind,
+            look_depth: 1_000,
             owner_id: format!("owner-of-{site}"),
             owner_display_name: "Lisa".to_owned(),
             retry,
@@ -84,7 +87,6 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
         facts_ttl: Span::from_secs(2),
         exceptions_refresh: Span::from_secs(60),
         replays_max,
-        keeps_version_ids: true,
         breaker: BreakerPolicy {
             failures_to_open: 5,
             successes_to_close: 2,
@@ -105,7 +107,7 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
             retry_delay: Span::from_millis(300),
             bootstrap: populator::Bootstrap::Oldest,
         },
-        processors: shape.sites.iter().map(processor).collect(),
+        processors: shape.sites.iter().zip(&shape.kinds).map(processor).collect(),
         status: status::Config {
             decision: StatusConfig {
                 replay_topics: expanded,
@@ -154,6 +156,7 @@ impl<R: Rules> World<R> {
             checkers: Checkers::new(
                 shape.keys.len(),
                 shape.sites.clone(),
+                &shape.kinds,
                 replays,
                 partitions,
                 plan.is_calm(),
@@ -164,7 +167,7 @@ impl<R: Rules> World<R> {
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
             source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire),
-            targets: shape.sites.iter().map(|_| TargetSite::new(shape.keys.len())).collect(),
+            targets: shape.kinds.iter().map(|kind| TargetSite::new(*kind, shape.keys.len())).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,
             broken_pipes: BTreeSet::new(),

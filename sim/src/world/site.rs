@@ -16,8 +16,10 @@
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::model::{Location, ObjectMd, RawJson, VersionRef};
 use backbeat_core::request::Condition;
+use backbeat_core::request::minting::TargetKind;
 
 use super::ids::{KeyId, VerId};
+use super::minting_site::MintingSite;
 use super::source::INFINITE_ID;
 
 /// One stored part.
@@ -62,12 +64,19 @@ pub struct TargetSite {
     pub bucket_until: u64,
     /// Whether it never comes back.
     pub dead_for_ever: bool,
+    /// What it holds if it mints version ids; then nothing of the above but its troubles counts.
+    pub minting: Option<MintingSite>,
 }
 
 impl TargetSite {
     /// An empty site.
-    pub fn new(keys: usize) -> Self {
+    pub fn new(kind: TargetKind, keys: usize) -> Self {
+        let minting = match kind {
+            TargetKind::KeepsVersions => None,
+            TargetKind::MintsVersions { conditional } => Some(MintingSite::new(conditional)),
+        };
         Self {
+            minting,
             versions: Vec::new(),
             latest: vec![None; keys],
             blobs: Vec::new(),

@@ -192,7 +192,12 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
             return null_version_of(&object.key);
         }
     };
-    let age = id.as_str().as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
+    number_of(id.as_str())
+}
+
+/// The version with this id, if it is one of ours.
+pub fn number_of(id: &str) -> Option<VerId> {
+    let age = id.as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
     if !age.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -412,7 +417,13 @@ impl SourceSite {
         if change == Change::Replica {
             md = md.with_replication(md.replication().with_status(OverallStatus::Replica));
         } else if *md.replication().status() != OverallStatus::Replica {
-            md = md.with_replication(self.asked(false));
+            // Ids that targets gave are kept (replication reference 3.5).
+            let known =
+                md.replication().backends().iter().filter(|site| !site.data_store_version_id.is_empty());
+            let asked = known.fold(self.asked(false), |asked, site| {
+                asked.with_site_version_id(&site.site, &site.data_store_version_id)
+            });
+            md = md.with_replication(asked);
         }
         self.write(version, &md);
         let stored = &mut self.versions[version.index()];

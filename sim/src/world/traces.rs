@@ -4,12 +4,13 @@
 
 use backbeat_core::call::Ending;
 use backbeat_core::model::{Message, ObjectMd, ObjectRef};
+use backbeat_core::request::minting::{MintingReply, MintingRequest};
 use backbeat_core::request::{Condition, SiteReply, SiteRequest};
 use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
 use super::ids::VerId;
 use super::process::Ev;
-use super::source::{known_version_of, version_of};
+use super::source::{known_version_of, number_of, version_of};
 use super::step::AnyEffect;
 use crate::trace::Trace;
 
@@ -60,6 +61,7 @@ fn reply(reply: &SiteReply) -> String {
         SiteReply::Deleted(other) => format!("delete {}", ending(other)),
         SiteReply::Rules(other) => format!("rules {}", ending(other)),
         SiteReply::Bucket(other) => format!("bucket {}", ending(other)),
+        SiteReply::Minting(reply) => minting_reply(reply),
     }
 }
 
@@ -71,6 +73,7 @@ fn reply_word(reply: &SiteReply) -> u64 {
         SiteReply::Deleted(other) => 5 << 8 | ending_word(other),
         SiteReply::Rules(other) => 6 << 8 | ending_word(other),
         SiteReply::Bucket(other) => 7 << 8 | ending_word(other),
+        SiteReply::Minting(reply) => minting_reply_word(reply),
     }
 }
 
@@ -152,7 +155,115 @@ fn request(request: &SiteRequest) -> String {
                 locations.iter().map(|part| part.key.to_string()).collect::<Vec<_>>().join(" ")
             )
         }
+        SiteRequest::Minting(request) => minting_request(request),
         other => format!("{other:?}"),
+    }
+}
+
+fn minting_request(request: &MintingRequest) -> String {
+    match request {
+        MintingRequest::FindCopies { object, known, depth } => {
+            format!("find copies of version {} in {depth}, known {known:?}", version_of(object).0)
+        }
+        MintingRequest::ReadCurrent { object } => format!("which is current beside {}", version_of(object).0),
+        MintingRequest::PutObject(put) => {
+            format!(
+                "put version {} if {:?}, tags {:?}",
+                version_of(&put.from).0,
+                put.condition,
+                put.md.tags()
+            )
+        }
+        MintingRequest::ListUploads { object } => {
+            format!("list uploads beside version {}", version_of(object).0)
+        }
+        MintingRequest::CreateUpload { object, md } => {
+            format!("create upload of version {}, tags {:?}", version_of(object).0, md.tags())
+        }
+        MintingRequest::ListParts { upload, .. } => format!("list parts of upload {upload}"),
+        MintingRequest::CompleteUpload { object, upload, condition, .. } => {
+            format!("complete upload {upload} of version {} if {condition:?}", version_of(object).0)
+        }
+        MintingRequest::AbortUpload { upload, .. } => format!("abort upload {upload}"),
+        MintingRequest::WriteTags { object, id, tags } => {
+            format!("tag version {} at {id} {tags:?}", version_of(object).0)
+        }
+        MintingRequest::DeleteObject { object, condition } => {
+            format!("delete for version {} if {condition:?}", version_of(object).0)
+        }
+        MintingRequest::DeleteVersion { object, id } => {
+            format!("remove {id} beside version {}", version_of(object).0)
+        }
+    }
+}
+
+fn minting_request_word(request: &MintingRequest) -> (u64, u64) {
+    let of = |object| u64::from(version_of(object).0);
+    match request {
+        MintingRequest::FindCopies { object, depth, .. } => (0x14 | u64::from(*depth) << 8, of(object)),
+        MintingRequest::ReadCurrent { object } => (0x15, of(object)),
+        MintingRequest::PutObject(put) => (0x16 | u64::from(put.condition.is_some()) << 8, of(&put.to)),
+        MintingRequest::ListUploads { object } => (0x17, of(object)),
+        MintingRequest::CreateUpload { object, .. } => (0x18, of(object)),
+        MintingRequest::ListParts { object, .. } => (0x19, of(object)),
+        MintingRequest::CompleteUpload { object, parts, .. } => {
+            (0x1a | (parts.len() as u64) << 8, of(object))
+        }
+        MintingRequest::AbortUpload { object, .. } => (0x1b, of(object)),
+        MintingRequest::WriteTags { object, tags, .. } => (0x1c | (tags.len() as u64) << 8, of(object)),
+        MintingRequest::DeleteObject { object, condition } => {
+            (0x1d | u64::from(condition.is_some()) << 8, of(object))
+        }
+        MintingRequest::DeleteVersion { object, .. } => (0x1e, of(object)),
+    }
+}
+
+fn minting_reply(reply: &MintingReply) -> String {
+    match reply {
+        MintingReply::Found(Ending::Applied(copies)) => {
+            let versions: Vec<String> = copies
+                .newest_first
+                .iter()
+                .map(|version| {
+                    let marker = version.marker.as_ref().and_then(|marker| marker.raw());
+                    let marker = marker
+                        .and_then(number_of)
+                        .map_or("deleted".to_owned(), |number| number.0.to_string());
+                    format!("{}={marker}", version.id)
+                })
+                .collect();
+            format!("found [{}]", versions.join(" "))
+        }
+        MintingReply::Found(other) => format!("found {}", ending(other)),
+        MintingReply::Current(other) => format!("current {}", ending(other)),
+        MintingReply::Put { side, ending: Ending::Applied(minted) } => {
+            format!("put as {} ({side:?})", minted.id)
+        }
+        MintingReply::Put { side, ending: other } => format!("put {} ({side:?})", ending(other)),
+        MintingReply::Minted(Ending::Applied(minted)) => format!("minted {}", minted.id),
+        MintingReply::Minted(other) => format!("minted {}", ending(other)),
+        MintingReply::Uploads(other) => format!("uploads {}", ending(other)),
+        MintingReply::Created(Ending::Applied(upload)) => format!("upload {upload} created"),
+        MintingReply::Created(other) => format!("upload {}", ending(other)),
+        MintingReply::Parts(other) => format!("parts {}", ending(other)),
+        MintingReply::Done(other) => format!("done {}", ending(other)),
+    }
+}
+
+fn minting_reply_word(reply: &MintingReply) -> u64 {
+    match reply {
+        MintingReply::Found(ending) => {
+            let count =
+                if let Ending::Applied(copies) = ending { copies.newest_first.len() as u64 } else { 0 };
+            count << 16 | 20 << 8 | ending_word(ending)
+        }
+        MintingReply::Current(ending) => 21 << 8 | ending_word(ending),
+        MintingReply::Put { side, ending } => (22 + *side as u64) << 8 | ending_word(ending),
+        MintingReply::Minted(ending) => 24 << 8 | ending_word(ending),
+        MintingReply::Uploads(ending) => 25 << 8 | ending_word(ending),
+        MintingReply::Created(ending) => 26 << 8 | ending_word(ending),
+        MintingReply::Parts(ending) => 27 << 8 | ending_word(ending),
+        MintingReply::Done(ending) => 28 << 8 | ending_word(ending),
     }
 }
 
@@ -299,6 +410,7 @@ fn request_word(request: &SiteRequest) -> (u64, u64) {
         SiteRequest::DeleteData { locations, .. } => (6, locations.len() as u64),
         SiteRequest::ReadRules { .. } => (7, 0),
         SiteRequest::CheckBucket { .. } => (8, 0),
+        SiteRequest::Minting(request) => minting_request_word(request),
     }
 }
 

@@ -28,6 +28,7 @@ fn part(number: u32, bytes: &[u8]) -> PartMove {
         to_bucket: Bucket::from("replicas"),
         to_key: ObjectKey::from("key"),
         owner: "owner".to_owned(),
+        upload: None,
         deadline: Span::from_secs(10),
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct Deposit {
 impl CopyJob {
     pub(super) fn abandon_deposit(&mut self) {
         let deposit = mem::take(&mut self.deposit);
+        if self.minting.is_some() {
+            return self.abandon_upload();
+        }
         let unknown = deposit.write_unknown;
         self.abandoned.extend(deposit.parts.into_values().map(|location| (location, unknown)));
     }

@@ -5,6 +5,7 @@
 //! the target back, not even when a paused owner wakes up and finishes an old copy.
 
 mod deposit;
+mod minted;
 mod outcome;
 mod parts;
 mod permission;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use crate::id::{Bucket, EffectId, EffectIds, Site};
 use crate::model::{Location, ObjectMd, ObjectRef, VersionRef};
 use crate::parts::{InFlight, Retry, RetryPolicy};
+use crate::request::minting::TargetKind;
 use crate::request::{BucketRules, Condition, PartMove, Side, SiteReply, SiteRequest};
 use crate::rules::Rules;
 use crate::time::{Instant, Span};
 
 use deposit::Deposit;
+use minted::Minting;
 use parts::Stop;
 
 pub use outcome::{Outcome, Settled};
@@ -35,6 +38,10 @@ const RESTARTS_MAX: u32 = 8;
 pub struct CopyConfig {
     /// The site copied to.
     pub site: Site,
+    /// What kind of target it is.
+    pub target: TargetKind,
+    /// How many versions of a key are looked at, at targets that mint ids.
+    pub look_depth: u32,
     /// Canonical id of the account that owns the copies.
     pub owner_id: String,
     /// Display name of that account.
@@ -62,8 +69,16 @@ pub enum Stage {
     ReadingSource,
     /// Moving parts.
     Moving,
-    /// Writing the target's metadata.
+    /// Asking which version is the source's current one.
+    ReadingCurrent,
+    /// Removing versions that landed late at a target that mints ids.
+    Clearing,
+    /// Beginning an upload at a target that mints ids, and aborting others.
+    Preparing,
+    /// Writing the target's metadata, or the version itself where the target mints ids.
     Writing,
+    /// Replacing the tags of a version at a target that mints ids.
+    Tagging,
     /// Reading the target's version to prove that nothing refers to data written in vain.
     Proving,
     /// Deleting data written in vain.
@@ -89,6 +104,8 @@ pub struct CopyJob {
     verdict: Option<String>,
     target: Option<ObjectMd>,
     source: Option<ObjectMd>,
+    /// What is known besides at a target that mints ids.
+    minting: Option<Box<Minting>>,
     deposit: Deposit,
     /// Locations that no further write will name, and whether one that named them may still happen.
     abandoned: Vec<(Location, bool)>,
@@ -131,6 +148,7 @@ impl CopyJob {
             verdict: None,
             target: None,
             source: None,
+            minting: None,
             deposit: Deposit::default(),
             abandoned: Vec::new(),
             keep_data: false,
@@ -201,6 +219,10 @@ impl CopyJob {
     pub(super) fn resume<R: Rules>(&mut self, context: &mut Context<'_, R>) {
         self.wait_until = None;
         self.retry.get_or_insert_with(|| Retry::new(context.now));
+        if self.stage == Stage::Moving && self.minting.is_some() && self.upload().is_none() {
+            // The upload went away under the parts that failed.
+            self.stage = Stage::ReadingTarget;
+        }
         if self.stage == Stage::Moving {
             self.plan_parts(context.config);
         }
@@ -210,7 +232,15 @@ impl CopyJob {
     /// Another message asks for this version while the copy waits: what was read of the source may be old by now, so both
     /// sides are read again before anything more is written (decision D1).
     pub(super) fn source_may_have_changed(&mut self) {
-        if matches!(self.stage, Stage::Moving | Stage::Writing) {
+        if matches!(
+            self.stage,
+            Stage::Moving
+                | Stage::Writing
+                | Stage::ReadingCurrent
+                | Stage::Clearing
+                | Stage::Preparing
+                | Stage::Tagging
+        ) {
             self.stage = Stage::ReadingTarget;
         }
     }
@@ -243,6 +273,7 @@ impl CopyJob {
             (Stage::Writing, SiteReply::Written(ending)) => self.written(ending, context),
             (Stage::Proving, SiteReply::Metadata(ending)) => self.proven(&ending, context.rules),
             (Stage::Sweeping, SiteReply::Deleted(_)) => self.stage = Stage::Ended,
+            (_, SiteReply::Minting(reply)) => self.minting_ended(reply, context),
             (stage, reply) => panic!("reply {reply:?} does not belong to stage {stage:?}"),
         }
     }
@@ -250,6 +281,12 @@ impl CopyJob {
     /// Emits what the present stage needs next.
     fn ask<R: Rules>(&mut self, context: &mut Context<'_, R>) {
         if self.call.is_some() {
+            return;
+        }
+        if let Some(request) = self.minting_request(context) {
+            let id = context.ids.next();
+            self.call = Some(id);
+            self.requests.push_back((id, SiteRequest::Minting(Box::new(request))));
             return;
         }
         let request = match self.stage {
@@ -273,6 +310,9 @@ impl CopyJob {
                 }),
                 keep_data: self.keep_data,
             },
+            Stage::ReadingCurrent | Stage::Clearing | Stage::Preparing | Stage::Tagging => {
+                panic!("only targets that mint ids have the stage {:?}", self.stage)
+            }
             Stage::Sweeping => SiteRequest::DeleteData {
                 bucket: self.target_object().bucket,
                 key: self.object.key.clone(),

@@ -1,5 +1,6 @@
 //! How a copy ends.
 
+use crate::id::MintedId;
 use crate::model::ObjectMd;
 
 /// How a copy ended.
@@ -11,6 +12,8 @@ pub enum Outcome {
         source: ObjectMd,
         /// Bytes of data moved, zero when the target had them.
         bytes: u64,
+        /// The id that the target gave the copy, if it mints ids.
+        minted: Option<MintedId>,
     },
     /// There is nothing to record.
     Settled(Settled),

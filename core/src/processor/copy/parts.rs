@@ -19,6 +19,7 @@ impl CopyJob {
     /// Lists the parts that the deposit lacks.
     pub(super) fn plan_parts(&mut self, config: &CopyConfig) {
         let to_bucket = self.target_object().bucket;
+        let upload = self.upload();
         let missing =
             self.deposit.layout.iter().filter(|part| !self.deposit.parts.contains_key(&part.number));
         self.parts_todo = missing
@@ -30,6 +31,7 @@ impl CopyJob {
                 to_bucket: to_bucket.clone(),
                 to_key: self.object.key.clone(),
                 owner: config.owner_id.clone(),
+                upload: upload.clone(),
                 deadline: config.part_deadline,
             })
             .collect();
@@ -60,17 +62,19 @@ impl CopyJob {
                     self.deposit.parts.insert(part.number, *moved.location);
                     return;
                 }
-                self.abandoned.push((*moved.location, false));
+                if self.minting.is_none() {
+                    self.abandoned.push((*moved.location, false));
+                }
                 trouble(Side::Source, "BadDigest", None, true)
             }
             Ending::Refused(refusal) => match side {
                 Side::Source => source_part_refused(&refusal),
                 Side::Target => self.target_part_refused(&refusal),
             },
-            // The bytes may be stored under a key that nobody learnt: left to an audit.
+            // The bytes may be stored under a key that nobody learnt: left to an audit. A part of an upload has its number.
             Ending::Unknown => {
                 self.heard_from_target = Some(false);
-                self.leaked += 1;
+                self.leaked += u32::from(self.minting.is_none());
                 trouble(Side::Target, "TargetTimeout", None, false)
             }
         };
@@ -80,12 +84,16 @@ impl CopyJob {
         }
     }
 
-    fn target_part_refused(&mut self, refusal: &Refusal) -> Stop {
+    pub(super) fn target_part_refused(&mut self, refusal: &Refusal) -> Stop {
         if refusal.kind.is_transient() {
             self.heard_from_target = Some(false);
             return trouble(Side::Target, &refusal.code, retry_after(refusal), false);
         }
         self.heard_from_target = Some(true);
+        if refusal.kind == RefusalKind::NotFound && self.minting.is_some() {
+            self.upload_lost();
+            return trouble(Side::Target, &refusal.code, None, true);
+        }
         if refusal.kind == RefusalKind::BadDigest {
             return trouble(Side::Source, "BadDigest", None, true);
         }
@@ -99,10 +107,18 @@ impl CopyJob {
             return;
         }
         match self.parts_stop.take() {
-            None if self.parts_todo.is_empty() => self.prepare_write(context.config),
-            None => {}
-            Some(Stop::End(outcome)) => self.end(outcome),
-            Some(Stop::Trouble { side, reason, retry_after, look_again }) => {
+            None if !self.parts_todo.is_empty() => {}
+            None if self.minting.is_some() => self.upload_filled(),
+            None => self.prepare_write(context.config),
+            Some(stop) => self.stopped(stop, context),
+        }
+    }
+
+    /// Ends or waits, as trouble with bytes demands.
+    pub(super) fn stopped<R: Rules>(&mut self, stop: Stop, context: &mut Context<'_, R>) {
+        match stop {
+            Stop::End(outcome) => self.end(outcome),
+            Stop::Trouble { side, reason, retry_after, look_again } => {
                 if look_again {
                     self.stage = Stage::ReadingTarget;
                 }
@@ -116,7 +132,7 @@ pub(super) fn trouble(side: Side, reason: &str, retry_after: Option<Span>, look_
     Stop::Trouble { side, reason: reason.to_owned(), retry_after, look_again }
 }
 
-fn source_part_refused(refusal: &Refusal) -> Stop {
+pub(super) fn source_part_refused(refusal: &Refusal) -> Stop {
     match refusal.kind {
         RefusalKind::NotFound | RefusalKind::BucketNotFound => Stop::End(Outcome::Settled(Settled::Gone)),
         RefusalKind::InvalidState => Stop::End(Outcome::Settled(Settled::Archived)),

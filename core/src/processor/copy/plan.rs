@@ -88,9 +88,7 @@ impl CopyJob {
             // A client may write the same content again after another one: then a late outcome of the first copy can be
             // recorded on the third revision while the target shows the second. Only a target that shows something else
             // proves that; one that shows nothing was emptied on purpose.
-            Some(SiteStatus::Completed)
-                if self.target.as_ref().is_none_or(|target| target.fingerprint() == md.fingerprint()) =>
-            {
+            Some(SiteStatus::Completed) if self.shows(&md) => {
                 return self.end(Outcome::Settled(Settled::AlreadyCompleted));
             }
             Some(_) => {}
@@ -108,8 +106,11 @@ impl CopyJob {
             Permission::Withdrawn => return self.fail("ReplicationDisabled"),
             Permission::BadRole => return self.end(Outcome::Held { reason: "BadRole".to_owned() }),
         }
+        if self.minting.is_some() {
+            return self.plan_minted(&md, context);
+        }
         if self.target.as_ref().is_some_and(|target| target.fingerprint() == md.fingerprint()) {
-            return self.end(Outcome::Copied { source: md, bytes: self.bytes_moved });
+            return self.end(Outcome::Copied { source: md, bytes: self.bytes_moved, minted: None });
         }
         let layout = md.part_layout().to_vec();
         self.keep_data =
@@ -128,6 +129,14 @@ impl CopyJob {
         self.stage = Stage::Moving;
         self.plan_parts(context.config);
         self.parts_settled(context);
+    }
+
+    /// Whether the target, as it was read, shows `md` or nothing at all.
+    fn shows(&self, md: &ObjectMd) -> bool {
+        if self.minting.is_some() {
+            return self.is_shown_at_minting(md);
+        }
+        self.target.as_ref().is_none_or(|target| target.fingerprint() == md.fingerprint())
     }
 
     /// Makes the document that the target gets (replication reference 4.3 and 4.4).
@@ -183,7 +192,7 @@ impl CopyJob {
         self.heard_from_target = Some(true);
         self.deposit = Deposit::default();
         let source = self.source.clone().expect("the source was read before the write");
-        self.end(Outcome::Copied { source, bytes: self.bytes_moved });
+        self.end(Outcome::Copied { source, bytes: self.bytes_moved, minted: None });
     }
 
     /// Reads both sides again: one of them is not what it was.
@@ -210,7 +219,12 @@ impl CopyJob {
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.abandon_deposit();
         self.ending = Some(outcome);
-        self.stage = if self.abandoned.is_empty() { Stage::Ended } else { Stage::Proving };
+        self.stage = match &self.minting {
+            Some(minting) if minting.is_swept() => Stage::Ended,
+            Some(_) => Stage::Sweeping,
+            None if self.abandoned.is_empty() => Stage::Ended,
+            None => Stage::Proving,
+        };
     }
 }
 

@@ -1,11 +1,13 @@
 //! Copies under way: what starts, what they ask for, and what the target's answers say about its health.
 
 use crate::call::Ending;
+use crate::exception::record_key;
 use crate::id::EffectId;
 use crate::intake::LaneKey;
 use crate::parts::Permit;
 use crate::processor::Effect;
 use crate::processor::copy::{Context, CopyJob};
+use crate::request::minting::TargetKind;
 use crate::request::{SiteReply, SiteRequest};
 use crate::rules::Rules;
 
@@ -31,8 +33,19 @@ impl<R: Rules> SiteProcessor<R> {
             };
             let work = self.intake.lanes.running_mut(&lane).expect("it was just started");
             work.permit = Some(permit);
-            work.job
-                .get_or_insert_with(|| Box::new(CopyJob::new(work.object.clone(), work.destination.clone())));
+            if work.job.is_none() {
+                let mut job = CopyJob::new(work.object.clone(), work.destination.clone());
+                if let TargetKind::MintsVersions { conditional } = self.config.copy.target {
+                    let parked = self.parked.get(&work.partition);
+                    let failed = || {
+                        parked.is_some_and(|parked| {
+                            parked.knows(&record_key(&self.config.copy.site, &work.object))
+                        })
+                    };
+                    job.mint(conditional, work.is_retry || failed());
+                }
+                work.job = Some(Box::new(job));
+            }
             self.with_job(&lane, CopyJob::resume);
             self.advance(&lane);
         }
@@ -62,8 +75,8 @@ impl<R: Rules> SiteProcessor<R> {
                 continue;
             }
             self.calls.insert(id, CallOwner::Copy(lane.clone()));
-            if let SiteRequest::MovePart(part) = &request {
-                let bytes = part.size.min(PART_WINDOW);
+            if let Some(size) = bytes_moved_by(&request) {
+                let bytes = size.min(PART_WINDOW);
                 self.budget.ask(id, bytes);
                 self.moves_bytes.insert(id, bytes);
                 self.moves_waiting.insert(id, Box::new(request));
@@ -104,7 +117,8 @@ impl<R: Rules> SiteProcessor<R> {
             SiteRequest::ReadMetadata { .. }
             | SiteRequest::WriteMetadata { .. }
             | SiteRequest::MovePart(_)
-            | SiteRequest::DeleteData { .. } => None,
+            | SiteRequest::DeleteData { .. }
+            | SiteRequest::Minting(_) => None,
         }
     }
 
@@ -144,7 +158,8 @@ impl<R: Rules> SiteProcessor<R> {
             | SiteReply::Metadata(_)
             | SiteReply::Written(_)
             | SiteReply::Moved { .. }
-            | SiteReply::Deleted(_) => {}
+            | SiteReply::Deleted(_)
+            | SiteReply::Minting(_) => {}
         }
     }
 
@@ -161,5 +176,18 @@ impl<R: Rules> SiteProcessor<R> {
         if matches!(permit, Permit::Probe(_)) {
             work.permit = Some(Permit::Go);
         }
+    }
+}
+
+/// The bytes that a request streams from the source to the target; `None` if it is a control call.
+fn bytes_moved_by(request: &SiteRequest) -> Option<u64> {
+    match request {
+        SiteRequest::MovePart(part) => Some(part.size),
+        SiteRequest::Minting(request) => request.transfer().map(|put| put.size),
+        SiteRequest::ReadMetadata { .. }
+        | SiteRequest::WriteMetadata { .. }
+        | SiteRequest::DeleteData { .. }
+        | SiteRequest::ReadRules { .. }
+        | SiteRequest::CheckBucket { .. } => None,
     }
 }

@@ -28,11 +28,15 @@ impl<R: Rules> SiteProcessor<R> {
         }
         let job = work.job.take().expect("what is concluded was a copy");
         self.leaked += u64::from(job.leaked());
+        self.late_removed += u64::from(job.late_removed());
         let attempts = job.attempts();
         let outcome = job.outcome().cloned().expect("what is concluded has an outcome");
         let steps = match outcome {
-            Outcome::Copied { source, .. } => {
+            Outcome::Copied { source, minted, .. } => {
                 let mut status = self.entry(&work, &source).to_completed(&self.config.copy.site);
+                if let Some(id) = minted {
+                    status = status.with_site_version_id(&self.config.copy.site, id.as_str());
+                }
                 status.site = Some(self.config.copy.site.clone());
                 let mut steps = VecDeque::from([Step::Status(Box::new(status))]);
                 steps.extend(self.tombstone(&work));
@@ -44,7 +48,8 @@ impl<R: Rules> SiteProcessor<R> {
             Outcome::Failed { reason, source } => {
                 let mut status = self.entry(&work, &source).to_failed(&self.config.copy.site);
                 status.site = Some(self.config.copy.site.clone());
-                status.replay_count = if self.config.keeps_version_ids { work.replay_count } else { Some(0) };
+                status.replay_count =
+                    if self.rules.defers(self.config.copy.target) { work.replay_count } else { Some(0) };
                 let replays_left =
                     status.replay_count.is_none_or(|count| count > 0) && self.config.replays_max > 0;
                 let state = if replays_left { ExceptionState::Deferred } else { ExceptionState::Failed };
@@ -79,7 +84,7 @@ impl<R: Rules> SiteProcessor<R> {
                 && matches!(first, Some(Step::Exception(record)) if record.next.is_some())
         });
         let parked = self.parked.get(&work.partition).map_or(0, Parked::len) + being_parked.count();
-        if !held || (self.config.keeps_version_ids && parked < self.config.parked_max) {
+        if !held || (self.rules.defers(self.config.copy.target) && parked < self.config.parked_max) {
             return false;
         }
         work.job = None;

@@ -48,8 +48,6 @@ pub struct Config {
     pub exceptions_refresh: Span,
     /// Replays that the configuration grants in total (replication reference 6.4); zero without replay topics.
     pub replays_max: u32,
-    /// Whether the target keeps version ids: only then may an older version be applied after a newer one (decision D5).
-    pub keeps_version_ids: bool,
     /// When the target is left alone.
     pub breaker: BreakerPolicy,
     /// The wait before a publish that failed is repeated.
@@ -102,6 +100,7 @@ pub struct SiteProcessor<R> {
     timers: Timers<Timer>,
     paused: bool,
     leaked: u64,
+    late_removed: u64,
 }
 
 impl<R: Rules> SiteProcessor<R> {
@@ -127,6 +126,7 @@ impl<R: Rules> SiteProcessor<R> {
             timers: Timers::new(),
             paused: false,
             leaked: 0,
+            late_removed: 0,
             config,
         }
     }

@@ -59,6 +59,7 @@ impl<R: Rules> SiteProcessor<R> {
             target_reachable: self.breaker.is_closed(),
             bytes_held: self.budget.used(),
             leaked: self.leaked,
+            late_removed: self.late_removed,
         }
     }
 }
@@ -121,4 +122,6 @@ pub struct Summary {
     pub bytes_held: u64,
     /// Parts written in vain that were left to an audit.
     pub leaked: u64,
+    /// Versions that landed late at a target that mints ids and were removed (decision D11).
+    pub late_removed: u64,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::minting_target::MintingTarget;
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
@@ -12,6 +13,7 @@ use crate::model::{Location, Message, ObjectEntry, ObjectMd, ObjectRef, VersionI
 use crate::parts::{BreakerPolicy, RetryPolicy};
 use crate::processor::copy::CopyConfig;
 use crate::processor::{Config, Effect, Event, SiteProcessor};
+use crate::request::minting::{MintingReply, MintingRequest, TargetKind};
 use crate::request::{BucketRules, Condition, MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use crate::rules::Production;
 use crate::time::{Instant, Now, Span, WallTime};
@@ -23,6 +25,8 @@ pub(super) fn config() -> Config {
     Config {
         copy: CopyConfig {
             site: "paris".into(),
+            target: TargetKind::KeepsVersions,
+            look_depth: 100,
             owner_id: "target-owner".to_owned(),
             owner_display_name: "Target".to_owned(),
             retry: RetryPolicy { retries_max: Some(3), ..RetryPolicy::CONFIG_DEFAULT },
@@ -37,7 +41,6 @@ pub(super) fn config() -> Config {
         facts_ttl: Span::from_secs(60),
         exceptions_refresh: Span::from_secs(600),
         replays_max: 0,
-        keeps_version_ids: true,
         breaker: BreakerPolicy { failures_to_open: 50, ..BreakerPolicy::default() },
         publish_delay: Span::from_millis(100),
     }
@@ -79,6 +82,7 @@ pub(super) struct Bench {
     pub(super) now: Now,
     pub(super) source: BTreeMap<ObjectRef, ObjectMd>,
     pub(super) target: BTreeMap<ObjectRef, ObjectMd>,
+    pub(super) minting: MintingTarget,
     pub(super) rules: BucketRules,
     pub(super) bucket: Ending<()>,
     /// Effects not carried out yet.
@@ -100,6 +104,7 @@ impl Bench {
             now: Now { mono: Instant::from_micros(0), wall: WallTime::from_millis(1_700_000_000_000) },
             source: BTreeMap::new(),
             target: BTreeMap::new(),
+            minting: MintingTarget::default(),
             rules: BucketRules {
                 roles: vec!["arn:aws:iam::1:role/a".to_owned(), "arn:aws:iam::2:role/b".to_owned()],
                 prefixes: vec![String::new()],
@@ -261,13 +266,26 @@ impl Bench {
             SiteRequest::WriteMetadata { object, md, condition, keep_data, .. } => {
                 SiteReply::Written(self.write_target(object, md, condition.as_ref(), keep_data))
             }
+            SiteRequest::MovePart(part) if part.upload.is_some() => {
+                SiteReply::Moved { side: Side::Target, ending: self.minting.store_part(&part) }
+            }
             SiteRequest::MovePart(part) => {
                 SiteReply::Moved { side: Side::Target, ending: Ending::Applied(self.store(&part)) }
             }
             SiteRequest::DeleteData { .. } => SiteReply::Deleted(Ending::Applied(())),
             SiteRequest::ReadRules { .. } => SiteReply::Rules(Ending::Applied(self.rules.clone().into())),
             SiteRequest::CheckBucket { .. } => SiteReply::Bucket(self.bucket.clone()),
+            SiteRequest::Minting(request) => SiteReply::Minting(self.call_minting(*request)),
         }
+    }
+
+    fn call_minting(&mut self, request: MintingRequest) -> MintingReply {
+        let MintingRequest::ReadCurrent { object } = request else { return self.minting.call(request) };
+        let newest = self.source.keys().filter(|other| other.key == object.key).min();
+        MintingReply::Current(newest.map_or_else(
+            || refused(RefusalKind::NotFound, "NoSuchKey"),
+            |newest| Ending::Applied(newest.version.clone()),
+        ))
     }
 
     pub(super) fn store(&mut self, part: &PartMove) -> MovedPart {
@@ -334,6 +352,7 @@ fn describe(effect: &Effect) -> String {
             SiteRequest::DeleteData { locations, .. } => format!("delete {} locations", locations.len()),
             SiteRequest::ReadRules { .. } => "rules".to_owned(),
             SiteRequest::CheckBucket { .. } => "bucket".to_owned(),
+            SiteRequest::Minting(request) => super::minting_target::describe(request),
         },
         Effect::PublishStatus { entry, .. } => {
             let status = entry.replication().site_status(&"paris".into()).map(ToString::to_string);

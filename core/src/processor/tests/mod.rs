@@ -3,4 +3,6 @@
 mod bench;
 mod copies;
 mod endings;
+mod minted;
+mod minting_target;
 mod ownership;

@@ -18,6 +18,7 @@ use backbeat_core::model::{
 };
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
+use backbeat_core::request::minting::TargetKind;
 use backbeat_core::request::{BucketRules, Condition, MovedPart, Side, SiteReply, SiteRequest};
 use backbeat_core::time::{Span, WallTime};
 use backbeat_core::{populator as core_populator, processor as core_processor, status as core_status};
@@ -152,6 +153,7 @@ impl Sites for World {
                 SiteReply::Rules(Ending::Applied(rules.into()))
             }
             SiteRequest::CheckBucket { .. } => SiteReply::Bucket(Ending::Applied(())),
+            SiteRequest::Minting(_) => panic!("the targets of this bench keep version ids"),
         }
     }
 }
@@ -221,6 +223,8 @@ impl Bench {
         let retry = RetryPolicy { retries_max: Some(2), ..RetryPolicy::CLASS_DEFAULT };
         let config = core_processor::Config {
             copy: CopyConfig {
+                target: TargetKind::KeepsVersions,
+                look_depth: 100,
                 site: "paris".into(),
                 owner_id: "owner".to_owned(),
                 owner_display_name: "Owner".to_owned(),
@@ -236,7 +240,6 @@ impl Bench {
             facts_ttl: Span::from_secs(10),
             exceptions_refresh: Span::from_secs(60),
             replays_max: 1,
-            keeps_version_ids: true,
             breaker: BreakerPolicy::default(),
             publish_delay: Span::from_secs(1),
         };

@@ -1,0 +1,162 @@
+//! Multipart uploads: one for a version, found again by whoever owns the version next, and none left behind (decision D10).
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use crate::call::{Ending, RefusalKind};
+use crate::id::UploadId;
+use crate::model::ObjectMd;
+use crate::request::Side;
+use crate::request::minting::{MintingReply, MintingRequest};
+use crate::rules::Rules;
+
+use super::super::{Context, CopyJob, Stage};
+
+/// The uploads that concern a copy.
+#[derive(Clone, Debug, Default)]
+pub(in crate::processor::copy) struct Uploads {
+    /// The one that this copy fills.
+    own: Option<UploadId>,
+    /// The tags that it was begun with: its version gets these, whatever the source has by then.
+    tags: BTreeMap<String, String>,
+    /// Whether the open uploads of the key were asked for.
+    listed: bool,
+    /// Uploads that nobody completes any more.
+    aborting: Vec<UploadId>,
+    /// Every part is there; the target is looked at once more before the upload is completed.
+    filled: bool,
+}
+
+impl Uploads {
+    pub(super) fn own(&self) -> Option<UploadId> {
+        self.own.clone()
+    }
+
+    /// Whether the version that is being written gets the tags of `md`: it does unless it comes from an upload that was begun
+    /// with others.
+    pub(super) fn has_tags_of(&self, md: &ObjectMd) -> bool {
+        self.own.is_none() || self.tags == md.tags()
+    }
+
+    /// The upload became a version.
+    pub(super) fn completed(&mut self) {
+        self.own = None;
+        self.filled = false;
+    }
+
+    /// Whether uploads are left to abort.
+    pub(in crate::processor::copy) fn is_swept(&self) -> bool {
+        self.aborting.is_empty()
+    }
+}
+
+impl CopyJob {
+    /// The upload that parts belong to.
+    pub(in crate::processor::copy) fn upload(&self) -> Option<UploadId> {
+        self.minting.as_ref().and_then(|minting| minting.uploads.own())
+    }
+
+    /// Nobody will complete the upload that this copy filled.
+    pub(in crate::processor::copy) fn abandon_upload(&mut self) {
+        if let Some(minting) = self.minting.as_deref_mut() {
+            minting.uploads.filled = false;
+            minting.uploads.aborting.extend(minting.uploads.own.take());
+        }
+    }
+
+    /// The upload is not there any more.
+    pub(in crate::processor::copy) fn upload_lost(&mut self) {
+        self.minting().uploads.completed();
+        self.deposit.parts.clear();
+    }
+
+    /// Goes on towards a filled upload: others of the key are aborted, one is begun, parts are moved.
+    pub(super) fn plan_upload<R: Rules>(&mut self, context: &mut Context<'_, R>) {
+        let uploads = &mut self.minting().uploads;
+        if !uploads.listed || !uploads.aborting.is_empty() || uploads.own.is_none() {
+            self.stage = Stage::Preparing;
+            return;
+        }
+        if mem::take(&mut uploads.filled) {
+            self.stage = Stage::Writing;
+            return;
+        }
+        self.stage = Stage::Moving;
+        self.plan_parts(context.config);
+        self.parts_settled(context);
+    }
+
+    /// Every part is there. Moving them took its time: the target is looked at once more.
+    pub(in crate::processor::copy) fn upload_filled(&mut self) {
+        self.minting().uploads.filled = true;
+        self.stage = Stage::ReadingTarget;
+    }
+
+    pub(super) fn upload_request(&self) -> MintingRequest {
+        let uploads = &self.minting.as_deref().expect("the target mints version ids").uploads;
+        let object = self.target_object();
+        if let Some(upload) = uploads.aborting.last() {
+            return MintingRequest::AbortUpload { object, upload: upload.clone() };
+        }
+        if !uploads.listed {
+            return MintingRequest::ListUploads { object };
+        }
+        MintingRequest::CreateUpload { object, md: self.read_source().clone() }
+    }
+
+    /// Takes the reply to a request about uploads.
+    pub(super) fn upload_prepared<R: Rules>(&mut self, reply: MintingReply, context: &mut Context<'_, R>) {
+        match reply {
+            MintingReply::Done(ending) => self.upload_aborted(&ending),
+            MintingReply::Uploads(Ending::Applied(open)) => {
+                let uploads = &mut self.minting().uploads;
+                uploads.listed = true;
+                uploads.aborting =
+                    open.into_iter().filter(|upload| uploads.own.as_ref() != Some(upload)).collect();
+                self.heard_from_target = Some(true);
+            }
+            MintingReply::Created(Ending::Applied(upload)) => {
+                let tags = self.read_source().tags();
+                let uploads = &mut self.minting().uploads;
+                uploads.own = Some(upload);
+                uploads.tags = tags;
+                uploads.filled = false;
+                self.deposit.parts.clear();
+                self.heard_from_target = Some(true);
+            }
+            // It may have been begun: the next listing finds it.
+            MintingReply::Created(Ending::Unknown) => {
+                self.minting().uploads.listed = false;
+                return self.troubled(Side::Target, "TargetTimeout", None, context);
+            }
+            MintingReply::Uploads(Ending::Unknown) => {
+                return self.troubled(Side::Target, "TargetTimeout", None, context);
+            }
+            MintingReply::Uploads(Ending::Refused(refusal))
+            | MintingReply::Created(Ending::Refused(refusal)) => {
+                return self.target_refused(&refusal, context);
+            }
+            MintingReply::Found(_)
+            | MintingReply::Current(_)
+            | MintingReply::Put { .. }
+            | MintingReply::Minted(_)
+            | MintingReply::Parts(_) => panic!("the reply is not about uploads"),
+        }
+        if self.stage == Stage::Preparing {
+            self.plan_upload(context);
+        } else if self.minting().uploads.is_swept() {
+            self.stage = Stage::Ended;
+        }
+    }
+
+    /// An upload that may be left behind is counted and left to the bucket's own rules.
+    fn upload_aborted(&mut self, ending: &Ending<()>) {
+        self.minting().uploads.aborting.pop();
+        let left = match ending {
+            Ending::Applied(()) => false,
+            Ending::Refused(refusal) => refusal.kind != RefusalKind::NotFound,
+            Ending::Unknown => true,
+        };
+        self.leaked += u32::from(left);
+    }
+}
