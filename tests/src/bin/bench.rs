@@ -1,0 +1,326 @@
+//! Measures the embedded stack and prints one line of JSON a figure; `docs/performance.md` says what the figures mean.
+//!
+//! Every comparison is made in one run on one machine: the engine against a bare loop that makes the same requests for each
+//! object, in the same order, with as many objects at once, but has no journal, queue, lanes or ledger.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use backbeat::config::Config;
+use backbeat::stack::{ACCESS_KEY, REGION, SECRET_KEY, Stack, StackConfig, Target};
+use backbeat_backends::credentials::Credentials as Lasting;
+use backbeat_backends::credentials::account::StaticCredentials;
+use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
+use backbeat_backends::objects::SitePair;
+use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
+use backbeat_core::call::Ending;
+use backbeat_core::id::Bucket;
+use backbeat_core::model::{ObjectRef, OverallStatus, SiteStatus, VersionId, VersionRef};
+use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
+use backbeat_core::time::Span;
+use futures_util::{StreamExt as _, stream};
+use http::Method;
+use serde_json::{Value, json};
+
+const SITE: &str = "site";
+const TIME_MAX: Duration = Duration::from_secs(60);
+const ANSWER_MAX: usize = 16 << 20;
+/// Objects copied at once: what `queueProcessor.concurrency` is by default.
+const CONCURRENCY: usize = 10;
+/// How long the engine may take for one batch.
+const BATCH_TIME_MAX: Duration = Duration::from_mins(5);
+
+type Pair = SitePair<CloudServer<StaticCredentials>, CloudServer<StaticCredentials>>;
+
+/// A running stack with one target, and clients of it.
+struct Bench {
+    stack: Stack,
+    source: SignedClient,
+    target: SignedClient,
+    api: SignedClient,
+    pair: Arc<Pair>,
+    _data: tempfile::TempDir,
+}
+
+fn main() -> Result<()> {
+    let what = std::env::args().nth(1).unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match what.as_str() {
+        "throughput" => runtime.block_on(throughput()),
+        "latency" => runtime.block_on(latency()),
+        _ => bail!("usage: bench throughput | latency"),
+    }
+}
+
+/// The engine against the bare loop, small objects and large ones, in turns.
+async fn throughput() -> Result<()> {
+    let mut bench = Bench::start().await?;
+    for (size, count, rounds) in [(4 << 10, 1_000, 5), (16 << 20, 16, 5)] {
+        for round in 0..rounds {
+            // In turns, and who begins changes: neither has the warmer caches.
+            let (bare, engine) = if round % 2 == 0 {
+                let bare = bench.bare_loop(size, count, round).await?;
+                (bare, bench.engine(size, count, round).await?)
+            } else {
+                let engine = bench.engine(size, count, round).await?;
+                (bench.bare_loop(size, count, round).await?, engine)
+            };
+            let rate = |time: Duration| f64::from(count) / time.as_secs_f64();
+            println!(
+                "{}",
+                json!({
+                    "object_bytes": size, "objects": count, "round": round,
+                    "bare_objects_per_s": rate(bare), "engine_objects_per_s": rate(engine),
+                    "engine_to_bare": bare.as_secs_f64() / engine.as_secs_f64(),
+                })
+            );
+        }
+    }
+    bench.stop().await
+}
+
+/// From the answer to a put until the source says COMPLETED, one object at a time.
+async fn latency() -> Result<()> {
+    let bench = Bench::start().await?;
+    bench.bucket("latency").await?;
+    bench.replicate("latency").await?;
+    let mut times = Vec::new();
+    for number in 0..220 {
+        let version = bench.put("latency", &format!("object-{number}"), 4 << 10).await?;
+        let since = Instant::now();
+        while !bench.is_completed("latency", &format!("object-{number}"), &version).await? {
+            ensure!(since.elapsed() < BATCH_TIME_MAX, "object-{number} does not get COMPLETED");
+        }
+        times.push(since.elapsed());
+    }
+    // The first ones find everything cold.
+    let mut times = times.split_off(20);
+    times.sort();
+    let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1_000.0;
+    println!("{}", json!({"objects": times.len(), "p50_ms": at(50), "p90_ms": at(90), "p99_ms": at(99)}));
+    bench.stop().await
+}
+
+impl Bench {
+    async fn start() -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let stack = Stack::start(StackConfig {
+            data_dir: data.path().to_owned(),
+            source_port: 0,
+            targets: vec![Target { name: Some(SITE.to_owned()), port: 0 }],
+            api_port: 0,
+            config: Config::load(None, std::iter::empty())?,
+        })
+        .await?;
+        let addresses = stack.addresses().clone();
+        let signed =
+            |endpoint: String| SignedClient::new(endpoint, Credentials::new(ACCESS_KEY, SECRET_KEY), REGION);
+        let site = |endpoint: String| {
+            let credentials = Arc::new(StaticCredentials::new(Lasting::lasting(ACCESS_KEY, SECRET_KEY)));
+            CloudServer::new(&[endpoint], REGION, credentials, TimeLimits::default())
+        };
+        let (source, target) = (addresses.source.to_string(), addresses.targets[0].1.to_string());
+        Ok(Self {
+            stack,
+            source: signed(source.clone()),
+            target: signed(target.clone()),
+            api: signed(addresses.api.to_string()),
+            pair: Arc::new(SitePair::new(site(source), site(target))),
+            _data: data,
+        })
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stack.shutdown().await
+    }
+
+    /// Replicates `count` objects with the engine; returns how long it took.
+    async fn engine(&mut self, size: usize, count: u32, round: u32) -> Result<Duration> {
+        let bucket = format!("engine-{size}-{round}");
+        self.fill(&bucket, size, count).await?;
+        let since = Instant::now();
+        self.tell("resume").await?;
+        self.settled(BATCH_TIME_MAX).await?;
+        Ok(since.elapsed())
+    }
+
+    /// Replicates `count` objects without the engine; returns how long it took.
+    async fn bare_loop(&mut self, size: usize, count: u32, round: u32) -> Result<Duration> {
+        let bucket = format!("bare-{size}-{round}");
+        let versions = self.fill(&bucket, size, count).await?;
+        let since = Instant::now();
+        let copies = versions.into_iter().map(|object| {
+            let pair = Arc::clone(&self.pair);
+            tokio::spawn(async move { copy(&pair, object).await })
+        });
+        let mut copies = stream::iter(copies).buffer_unordered(CONCURRENCY);
+        while let Some(copied) = copies.next().await {
+            copied.context("a copy panicked")??;
+        }
+        let took = since.elapsed();
+        // The engine finds nothing to do.
+        self.tell("resume").await?;
+        self.settled(BATCH_TIME_MAX).await?;
+        Ok(took)
+    }
+
+    /// Writes `count` objects while the site is paused, and waits until all of them are queued.
+    async fn fill(&self, bucket: &str, size: usize, count: u32) -> Result<Vec<ObjectRef>> {
+        self.bucket(bucket).await?;
+        self.replicate(bucket).await?;
+        self.tell("pause").await?;
+        let before = self.status().await?["sites"][0]["pending"].as_u64().unwrap_or_default();
+        let puts = (0..count).map(|number| {
+            let key = format!("object-{number:06}");
+            async move {
+                let id = self.put(bucket, &key, size).await?;
+                let version = VersionRef::Version(VersionId::decode(&id)?);
+                anyhow::Ok(ObjectRef { bucket: bucket.into(), key: key.as_str().into(), version })
+            }
+        });
+        let objects: Vec<_> = stream::iter(puts).buffer_unordered(CONCURRENCY).collect().await;
+        let objects = objects.into_iter().collect::<Result<Vec<_>>>()?;
+        let since = Instant::now();
+        loop {
+            let status = self.status().await?;
+            let queued = status["sites"][0]["pending"].as_u64().unwrap_or_default();
+            if queued >= before + u64::from(count) {
+                return Ok(objects);
+            }
+            ensure!(
+                since.elapsed() < BATCH_TIME_MAX,
+                "only {queued} of {count} objects are queued: {status}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the site and the status processor have nothing left.
+    async fn settled(&self, time_max: Duration) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let status = self.status().await?;
+            let site = &status["sites"][0];
+            let left = [&site["pending"], &site["copying"], &status["outcomesWaiting"]];
+            let left: u64 = left.into_iter().filter_map(Value::as_u64).sum();
+            ensure!(site["failed"] == 0 && site["held"] == 0, "something failed: {status}");
+            if left == 0 {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < time_max, "still at work: {status}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn status(&self) -> Result<Value> {
+        let request = Request::new(Method::GET, "/api/v1/status").unsigned();
+        let answer = self.api.fetch(request, TIME_MAX, ANSWER_MAX).await?;
+        Ok(serde_json::from_slice(answer.body())?)
+    }
+
+    async fn tell(&self, action: &str) -> Result<()> {
+        let request = Request::new(Method::POST, format!("/api/v1/{action}/{SITE}")).unsigned();
+        let answer = self.api.fetch(request, TIME_MAX, ANSWER_MAX).await?;
+        ensure!(answer.status().is_success(), "{action}: {}", answer.status());
+        Ok(())
+    }
+
+    async fn bucket(&self, bucket: &str) -> Result<()> {
+        const ENABLED: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        for site in [&self.source, &self.target] {
+            ask(site, Request::new(Method::PUT, format!("/{bucket}"))).await?;
+            let request = Request::new(Method::PUT, format!("/{bucket}")).query("versioning", "");
+            ask(site, request.body(Body::full(ENABLED))).await?;
+        }
+        Ok(())
+    }
+
+    async fn replicate(&self, bucket: &str) -> Result<()> {
+        let rules = format!(
+            "<ReplicationConfiguration><Role>arn:aws:iam::root:role/b,arn:aws:iam::root:role/b</Role><Rule><ID>all</ID>\
+             <Status>Enabled</Status><Prefix></Prefix><Destination><Bucket>arn:aws:s3:::{bucket}</Bucket>\
+             <StorageClass>{SITE}</StorageClass></Destination></Rule></ReplicationConfiguration>"
+        );
+        let request = Request::new(Method::PUT, format!("/{bucket}")).query("replication", "");
+        ask(&self.source, request.body(Body::full(rules))).await.map(drop)
+    }
+
+    /// Puts an object; returns its version id.
+    async fn put(&self, bucket: &str, key: &str, size: usize) -> Result<String> {
+        let request = Request::new(Method::PUT, format!("/{bucket}/{key}"));
+        let headers = ask(&self.source, request.body(Body::full(vec![7; size]))).await?;
+        Ok(headers.get("x-amz-version-id").context("no version id")?.to_str()?.to_owned())
+    }
+
+    async fn is_completed(&self, bucket: &str, key: &str, version: &str) -> Result<bool> {
+        let request = Request::new(Method::HEAD, format!("/{bucket}/{key}")).query("versionId", version);
+        let headers = ask(&self.source, request).await?;
+        Ok(headers.get("x-amz-replication-status").is_some_and(|status| status == "COMPLETED"))
+    }
+}
+
+async fn ask(site: &SignedClient, request: Request) -> Result<http::HeaderMap> {
+    let what = request.describe();
+    let answer = site.fetch(request, TIME_MAX, ANSWER_MAX).await?;
+    ensure!(answer.status().is_success(), "{what}: {} {:?}", answer.status(), answer.body());
+    Ok(answer.headers().clone())
+}
+
+/// One object as the engine copies it: target metadata, source metadata, data, target metadata; then the source's again for
+/// its status, and the status.
+async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
+    let site = SITE.into();
+    let read = |side| SiteRequest::ReadMetadata { side, object: object.clone() };
+    let SiteReply::Metadata(Ending::Refused(_)) = pair.call(read(Side::Target)).await else {
+        bail!("the target has {object:?} already");
+    };
+    let SiteReply::Metadata(Ending::Applied(source)) = pair.call(read(Side::Source)).await else {
+        bail!("the source does not show {object:?}");
+    };
+    let mut locations = source.reduced_locations();
+    for (part, location) in source.part_layout().iter().zip(&mut locations) {
+        let part = PartMove {
+            from: object.clone(),
+            number: part.number,
+            size: part.size,
+            digest: part.md5.to_string(),
+            to_bucket: Bucket::clone(&object.bucket),
+            to_key: object.key.clone(),
+            owner: source.owner_id().to_owned(),
+            deadline: Span::from_secs(60),
+        };
+        let SiteReply::Moved { ending: Ending::Applied(moved), .. } =
+            pair.call(SiteRequest::MovePart(Box::new(part))).await
+        else {
+            bail!("the data of {object:?} does not move");
+        };
+        *location = location.stored_at(&moved.location);
+    }
+    let replica = source.replication().with_site_status(&site, SiteStatus::Replica);
+    let replica =
+        source.with_replication(replica.with_status(OverallStatus::Replica)).with_location(locations);
+    let write = |side, md, condition| SiteRequest::WriteMetadata {
+        side,
+        object: object.clone(),
+        md,
+        condition: Some(condition),
+        keep_data: false,
+    };
+    let SiteReply::Written(Ending::Applied(())) =
+        pair.call(write(Side::Target, replica, Condition::Absent)).await
+    else {
+        bail!("the target does not take the metadata of {object:?}");
+    };
+    let SiteReply::Metadata(Ending::Applied(stored)) = pair.call(read(Side::Source)).await else {
+        bail!("the source does not show {object:?} again");
+    };
+    let done = stored.replication().with_site_status(&site, SiteStatus::Completed).with_computed_status();
+    let condition = Condition::Tag(stored.state_tag());
+    let SiteReply::Written(Ending::Applied(())) =
+        pair.call(write(Side::Source, stored.with_replication(done), condition)).await
+    else {
+        bail!("the source does not take the status of {object:?}");
+    };
+    Ok(())
+}
