@@ -1,0 +1,107 @@
+//! JSON as text: what a document says is kept as it was written, and only the members that decide are looked at.
+//!
+//! Metadata passes through this engine without being understood completely, so numbers keep their form, unknown members
+//! their place and strings their escapes (decision D18). The scanner validates; it never builds a tree.
+
+mod scan;
+mod strings;
+mod walk;
+mod write;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+pub(super) use scan::skip_blanks;
+use scan::skip_value;
+pub(super) use strings::{decode_string, write_string};
+pub(super) use walk::{Cursor, Members, elements};
+pub(super) use write::{write_canonical, write_compact, write_name};
+
+/// How deep arrays and objects may nest. Deeper text is refused, so a hostile document cannot exhaust the stack.
+const DEPTH_MAX: u32 = 128;
+
+/// Why a text is not usable JSON.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not valid JSON at byte {offset}: {reason}")]
+pub struct JsonError {
+    /// Byte position in the text that was read.
+    pub offset: usize,
+    /// What was wrong there.
+    pub reason: &'static str,
+}
+
+type Scan<T> = Result<T, JsonError>;
+
+const fn fail<T>(offset: usize, reason: &'static str) -> Scan<T> {
+    Err(JsonError { offset, reason })
+}
+
+/// The text of one valid JSON value, without surrounding blanks. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(Arc<str>);
+
+impl RawJson {
+    /// The value written in `text`.
+    pub fn parse(text: &str) -> Scan<Self> {
+        check(text).map(|trimmed| Self(trimmed.into()))
+    }
+
+    /// The JSON string whose content is `content`.
+    pub fn string(content: &str) -> Self {
+        let mut text = String::with_capacity(content.len() + 2);
+        write_string(&mut text, content);
+        Self(text.into())
+    }
+
+    /// A non-negative integer.
+    pub fn number(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+
+    /// A truth value.
+    pub fn bool(value: bool) -> Self {
+        Self(if value { "true" } else { "false" }.into())
+    }
+
+    /// A text that the scanner has already accepted.
+    pub(super) fn scanned(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The content, if this is a string that Unicode text can hold.
+    pub fn to_text(&self) -> Option<Cow<'_, str>> {
+        text_of(&self.0)
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks that `text` is exactly one JSON value and returns it without the blanks around it.
+pub(super) fn check(text: &str) -> Scan<&str> {
+    let bytes = text.as_bytes();
+    let start = skip_blanks(bytes, 0);
+    let end = skip_value(bytes, start, 0)?;
+    if skip_blanks(bytes, end) == bytes.len() {
+        Ok(&text[start..end])
+    } else {
+        fail(end, "more text after the value")
+    }
+}
+
+/// The content of the JSON string `raw`, or `None` if it is another kind of value or holds a lone surrogate.
+pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with('"').then(|| decode_string(raw).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests;
