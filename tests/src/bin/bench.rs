@@ -24,7 +24,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 const SITE: &str = "site";
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_mins(1);
 const ANSWER_MAX: usize = 16 << 20;
 /// Objects copied at once: what `queueProcessor.concurrency` is by default.
 const CONCURRENCY: usize = 10;
@@ -288,6 +288,7 @@ async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
             to_bucket: Bucket::clone(&object.bucket),
             to_key: object.key.clone(),
             owner: source.owner_id().to_owned(),
+            upload: None,
             deadline: Span::from_secs(60),
         };
         let SiteReply::Moved { ending: Ending::Applied(moved), .. } =
