@@ -1,4 +1,4 @@
-//! The real client: Python scripts that use `boto3`.
+//! The real clients: Python scripts that use `boto3`, the `aws` command line, `rclone`.
 
 use crate::binary::workspace;
 use crate::dev::Addresses;
@@ -35,6 +35,53 @@ pub fn aws() -> Result<PathBuf, String> {
         .ok_or_else(|| "no aws command (./ci/test installs one into target/venv)".to_owned())
 }
 
+/// The directory of an `rclone` command, or what is missing.
+pub fn rclone() -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .find(|folder| folder.join("rclone").is_file())
+        .ok_or_else(|| "no rclone command (./ci/test installs the Debian package)".to_owned())
+}
+
+/// Everything that the lists of commands in `tests/clients` find in their environment: keys, the addresses of the sites
+/// under their names, and a remote of rclone for each.
+pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {
+    let mut variables = vec![
+        ("AWS_ACCESS_KEY_ID".to_owned(), "backbeat-dev".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY".to_owned(), "backbeat-dev-secret".to_owned()),
+        ("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()),
+        ("AWS_ENDPOINT_URL".to_owned(), format!("http://{}", addresses.source)),
+        ("AWS_CONFIG_FILE".to_owned(), "/dev/null".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE".to_owned(), "/dev/null".to_owned()),
+        ("AWS_PAGER".to_owned(), String::new()),
+        ("AWS_MAX_ATTEMPTS".to_owned(), "1".to_owned()),
+        ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
+        ("RCLONE_CONFIG".to_owned(), "/dev/null".to_owned()),
+    ];
+    if let Ok(folder) = aws() {
+        let path = env::var("PATH").unwrap_or_default();
+        variables.push(("PATH".to_owned(), format!("{}:{path}", folder.display())));
+    }
+    let targets = addresses.targets.iter().map(|(site, address)| (site.as_str(), address));
+    for (site, address) in targets.chain([("source", &addresses.source)]) {
+        let name = site.to_ascii_uppercase();
+        let url = format!("http://{address}");
+        variables.push((name.clone(), url.clone()));
+        for (setting, value) in [
+            ("TYPE", "s3"),
+            ("PROVIDER", "Other"),
+            ("ACCESS_KEY_ID", "backbeat-dev"),
+            ("SECRET_ACCESS_KEY", "backbeat-dev-secret"),
+            ("REGION", "us-east-1"),
+            ("FORCE_PATH_STYLE", "true"),
+            ("ENDPOINT", &url),
+        ] {
+            variables.push((format!("RCLONE_CONFIG_{name}_{setting}"), value.to_owned()));
+        }
+    }
+    variables
+}
+
 /// A script of `tests/python`, told where the sites are.
 pub fn script(name: &str, arguments: &[&str], addresses: &Addresses) -> Result<Command> {
     let python = python().map_err(anyhow::Error::msg)?;
@@ -54,7 +101,12 @@ pub fn script(name: &str, arguments: &[&str], addresses: &Addresses) -> Result<C
 
 /// Runs a case of `cases.py`.
 pub fn case(name: &str, addresses: &Addresses) -> Result<()> {
-    let output = script("cases.py", &[name], addresses)?.output().context("failed to start python3")?;
+    case_of("cases.py", name, addresses)
+}
+
+/// Runs a case of a script in `tests/python`.
+pub fn case_of(file: &str, name: &str, addresses: &Addresses) -> Result<()> {
+    let output = script(file, &[name], addresses)?.output().context("failed to start python3")?;
     if !output.status.success() {
         bail!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }

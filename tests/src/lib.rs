@@ -1,8 +1,9 @@
 //! Support for the end-to-end suites: the real binaries as processes, the real client, and skips that say so.
 //!
-//! The suites use nothing but what users have: the command line, the S3 ports, `boto3`.
+//! The suites use nothing but what users have: the command line, the S3 ports, `boto3`, `aws`, `rclone`.
 
 pub mod binary;
 pub mod client;
+pub mod commands;
 pub mod dev;
 pub mod suite;

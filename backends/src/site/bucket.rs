@@ -3,11 +3,15 @@
 use super::acl::{Acl, Of};
 use super::changes::{Changes, Records};
 use super::config::Account;
+use super::cors::CorsRule;
 use super::data::random_hex;
 use super::error::{Outcome, Refusal};
+use super::lifecycle::Lifecycle;
 use super::lock::DefaultLock;
 use super::metadata::Site;
+use super::notification::Notification;
 use super::replication::ReplicationRules;
+use super::tags::BucketTag;
 use backbeat_core::model::{METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
 use serde::{Deserialize, Serialize};
 
@@ -43,9 +47,9 @@ pub(super) struct BucketInfo {
     pub(super) versioning_configuration: Option<Versioning>,
     pub(super) location_constraint: Option<String>,
     read_location_constraint: Option<String>,
-    cors: Option<()>,
+    pub(super) cors: Option<Vec<CorsRule>>,
     pub(super) replication_configuration: Option<ReplicationRules>,
-    lifecycle_configuration: Option<()>,
+    pub(super) lifecycle_configuration: Option<Lifecycle>,
     bucket_policy: Option<()>,
     uid: String,
     #[serde(rename = "isNFS")]
@@ -54,8 +58,8 @@ pub(super) struct BucketInfo {
     azure_info: Option<()>,
     pub(super) object_lock_enabled: bool,
     pub(super) object_lock_configuration: Option<DefaultLock>,
-    notification_configuration: Option<()>,
-    tags: Vec<()>,
+    pub(super) notification_configuration: Option<Notification>,
+    pub(super) tags: Vec<BucketTag>,
     quota_max: u64,
 }
 

@@ -55,6 +55,9 @@ refusals! {
     no_lock_configuration, NOT_FOUND, "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
     no_object_lock, NOT_FOUND, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration.";
     no_such_bucket, NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist.";
+    no_such_cors, NOT_FOUND, "NoSuchCORSConfiguration", "The CORS configuration does not exist";
+    no_such_lifecycle, NOT_FOUND, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist.";
+    no_such_tags, NOT_FOUND, "NoSuchTagSet", "The TagSet does not exist";
     no_such_key, NOT_FOUND, "NoSuchKey", "The specified key does not exist.";
     no_such_upload, NOT_FOUND, "NoSuchUpload", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed.";
     no_such_version, NOT_FOUND, "NoSuchVersion", "Indicates that the version ID specified in the request does not match an existing version.";

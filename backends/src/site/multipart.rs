@@ -12,7 +12,7 @@ use super::error::{Outcome, Refusal};
 use super::headers::{ContentHeaders, header};
 use super::lock::Lock;
 use super::metadata::Site;
-use super::object::{NewObject, Writer, check_key, etag, quoted, shown_version, tags_json, timestamp};
+use super::object::{NewObject, Writer, check_key, etag, quoted, shown_version, tags_json};
 use super::receive::{self, Expected};
 use super::replication::{self, Asked, Operation};
 use super::tags;
@@ -23,9 +23,8 @@ use backbeat_core::model::{Location, ObjectMd};
 use md5::{Digest, Md5};
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, Initiator,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload,
-    Owner, Part, UploadPartInput, UploadPartOutput,
+    CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3Request, S3Response};
 use serde::{Deserialize, Serialize};
@@ -33,13 +32,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Between the parts of a key in the internal bucket.
-const SEPARATOR: &str = "..|..";
+pub(super) const SEPARATOR: &str = "..|..";
 /// What the keys of uploads start with; parts start with the upload id.
-const OVERVIEW: &str = "overview";
+pub(super) const OVERVIEW: &str = "overview";
 const PART_NUMBER_MAX: i32 = 10_000;
 /// Every part but the last has at least so many bytes.
 const PART_BYTES_MIN: u64 = 5 << 20;
-const LISTED_MAX: usize = 1000;
 
 fn overview_key(key: &str, upload_id: &str) -> String {
     format!("{OVERVIEW}{SEPARATOR}{key}{SEPARATOR}{upload_id}")
@@ -51,22 +49,22 @@ fn part_key(upload_id: &str, number: i32) -> String {
 
 /// One uploaded part as upstream writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct PartRecord {
+pub(super) struct PartRecord {
     #[serde(rename = "md-model-version")]
     model_version: u32,
     #[serde(rename = "partLocations")]
     locations: Vec<PartLocation>,
     key: String,
     #[serde(rename = "last-modified")]
-    last_modified: String,
+    pub(super) last_modified: String,
     #[serde(rename = "content-md5")]
-    md5: String,
+    pub(super) md5: String,
     #[serde(rename = "content-length")]
-    size: u64,
+    pub(super) size: u64,
     #[serde(rename = "owner-id")]
     owner_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    checksum: Option<Stored>,
+    pub(super) checksum: Option<Stored>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,12 +75,21 @@ struct PartLocation {
 }
 
 /// An upload in progress: the same accessors as an object's metadata.
-fn overview(records: &impl Records, bucket: &str, key: &str, upload_id: &str) -> Outcome<Option<ObjectMd>> {
+pub(super) fn overview(
+    records: &impl Records,
+    bucket: &str,
+    key: &str,
+    upload_id: &str,
+) -> Outcome<Option<ObjectMd>> {
     let json = records.value(&uploads_of(bucket), &overview_key(key, upload_id))?;
     Ok(json.map(|json| ObjectMd::parse(&json)).transpose()?)
 }
 
-fn parts(records: &impl Records, bucket: &str, upload_id: &str) -> Outcome<BTreeMap<i32, PartRecord>> {
+pub(super) fn parts(
+    records: &impl Records,
+    bucket: &str,
+    upload_id: &str,
+) -> Outcome<BTreeMap<i32, PartRecord>> {
     let prefix = format!("{upload_id}{SEPARATOR}");
     let rows = records.values(&uploads_of(bucket), &prefix, &prefix, usize::MAX)?;
     rows.into_iter()
@@ -170,7 +177,7 @@ pub(super) async fn create(
 }
 
 /// The checksum that an upload was begun with.
-fn checksum_of(started: &ObjectMd) -> Outcome<Option<(Algorithm, Kind)>> {
+pub(super) fn checksum_of(started: &ObjectMd) -> Outcome<Option<(Algorithm, Kind)>> {
     let Some(algorithm) = started.text("checksumAlgorithm") else { return Ok(None) };
     let algorithm = Algorithm::parse(&algorithm)?;
     Ok(Some((algorithm, algorithm.kind(started.text("checksumType").as_deref())?)))
@@ -488,124 +495,4 @@ pub(super) async fn abort(
         changes.delete(&uploads, &overview_key(&key, &upload_id))
     })
     .await
-}
-
-fn limit(asked: Option<i32>) -> usize {
-    asked.and_then(|asked| usize::try_from(asked).ok()).unwrap_or(LISTED_MAX).min(LISTED_MAX)
-}
-
-fn owner(md: &ObjectMd) -> Owner {
-    Owner { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
-}
-
-fn initiator(md: &ObjectMd) -> Initiator {
-    Initiator { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
-}
-
-pub(super) fn list_parts(
-    site: &Arc<Site>,
-    request: &S3Request<ListPartsInput>,
-) -> Outcome<S3Response<ListPartsOutput>> {
-    let account = signer(site, request)?;
-    let input = &request.input;
-    let (started, all) = site.read(|txn| {
-        bucket::open(txn, &input.bucket, &account)?;
-        let started =
-            overview(txn, &input.bucket, &input.key, &input.upload_id)?.ok_or(Refusal::no_such_upload())?;
-        Ok((started, parts(txn, &input.bucket, &input.upload_id)?))
-    })?;
-    let marker = input.part_number_marker.unwrap_or(0);
-    let max = limit(input.max_parts);
-    let mut listed: Vec<Part> = all
-        .into_iter()
-        .filter(|(number, _)| *number > marker)
-        .take(max + 1)
-        .map(|(number, part)| {
-            let mut shown = Part {
-                e_tag: Some(etag(&part.md5)),
-                last_modified: timestamp(&part.last_modified),
-                part_number: Some(number),
-                size: i64::try_from(part.size).ok(),
-                ..Part::default()
-            };
-            if let Some(checksum) = part.checksum {
-                put_part_checksum!(shown, checksum.shown_of_part());
-            }
-            shown
-        })
-        .collect();
-    let is_truncated = listed.len() > max;
-    listed.truncate(max);
-    let checksum = checksum_of(&started)?;
-    Ok(S3Response::new(ListPartsOutput {
-        checksum_algorithm: checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.as_str())),
-        checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.as_str())),
-        bucket: Some(input.bucket.clone()),
-        key: Some(input.key.clone()),
-        upload_id: Some(input.upload_id.clone()),
-        initiator: Some(initiator(&started)),
-        owner: Some(owner(&started)),
-        is_truncated: Some(is_truncated),
-        max_parts: i32::try_from(max).ok(),
-        next_part_number_marker: listed.last().and_then(|part| part.part_number),
-        part_number_marker: Some(marker),
-        parts: Some(listed),
-        storage_class: Some("STANDARD".to_owned().into()),
-        ..ListPartsOutput::default()
-    }))
-}
-
-pub(super) fn list_uploads(
-    site: &Arc<Site>,
-    request: &S3Request<ListMultipartUploadsInput>,
-) -> Outcome<S3Response<ListMultipartUploadsOutput>> {
-    let account = signer(site, request)?;
-    let input = &request.input;
-    let max = limit(input.max_uploads);
-    let after_key = input.key_marker.clone().unwrap_or_default();
-    let after_id = input.upload_id_marker.clone().unwrap_or_default();
-    let prefix = format!("{OVERVIEW}{SEPARATOR}{}", input.prefix.as_deref().unwrap_or(""));
-    let rows = site.read(|txn| {
-        bucket::open(txn, &input.bucket, &account)?;
-        Ok(txn.values(&uploads_of(&input.bucket), &prefix, &prefix, usize::MAX)?)
-    })?;
-    let mut uploads = Vec::new();
-    for (_, json) in rows {
-        let md = ObjectMd::parse(&json)?;
-        let (Some(key), Some(id)) = (md.text("key"), md.text("uploadId")) else { continue };
-        uploads.push(((key, id), md));
-    }
-    uploads.sort_by(|a, b| a.0.cmp(&b.0));
-    let is_after = |(key, id): &(String, String)| {
-        if after_id.is_empty() { *key > after_key } else { (key, id) > (&after_key, &after_id) }
-    };
-    let mut listed: Vec<MultipartUpload> = uploads
-        .into_iter()
-        .filter(|(place, _)| after_key.is_empty() || is_after(place))
-        .take(max + 1)
-        .map(|((key, id), md)| MultipartUpload {
-            initiated: md.text("initiated").as_deref().and_then(timestamp),
-            initiator: Some(initiator(&md)),
-            owner: Some(owner(&md)),
-            key: Some(key),
-            upload_id: Some(id),
-            storage_class: Some("STANDARD".to_owned().into()),
-            ..MultipartUpload::default()
-        })
-        .collect();
-    let is_truncated = listed.len() > max;
-    listed.truncate(max);
-    let last = listed.last().filter(|_| is_truncated);
-    Ok(S3Response::new(ListMultipartUploadsOutput {
-        bucket: Some(input.bucket.clone()),
-        is_truncated: Some(is_truncated),
-        key_marker: input.key_marker.clone(),
-        upload_id_marker: input.upload_id_marker.clone(),
-        max_uploads: i32::try_from(max).ok(),
-        next_key_marker: last.and_then(|upload| upload.key.clone()),
-        next_upload_id_marker: last.and_then(|upload| upload.upload_id.clone()),
-        prefix: input.prefix.clone(),
-        uploads: Some(listed),
-        ..ListMultipartUploadsOutput::default()
-    }))
 }

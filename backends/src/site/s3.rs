@@ -5,33 +5,39 @@ use super::acl::{Acl, Of};
 use super::bucket::{self, Versioning, VersioningStatus};
 use super::conditions::WriteCondition;
 use super::error::{Outcome, Refusal};
-use super::listing::{self, ENTRIES_MAX, Entry, Listing, Query};
+use super::listing::ENTRIES_MAX;
 use super::metadata::Site;
-use super::object::{etag, shown_version, timestamp};
-use super::versioning::Wanted;
-use super::{access, acl, copy, lock, multipart, read, tags, write};
-use backbeat_core::model::ObjectMd;
+use super::object::timestamp;
+use super::{
+    access, acl, copy, cors, lifecycle, lists, lock, multipart, notification, read, tags, uploads, write,
+};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketVersioningStatus, CommonPrefix,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketVersioningStatus,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
     CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-    DeleteBucketInput, DeleteBucketOutput, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput,
-    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
-    DeletedObject, ETag, Error, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectAclInput,
+    DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketInput, DeleteBucketLifecycleInput,
+    DeleteBucketLifecycleOutput, DeleteBucketOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, Error, GetBucketAclInput,
+    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketLifecycleConfigurationInput,
+    GetBucketLifecycleConfigurationOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketTaggingInput,
+    GetBucketTaggingOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectAclInput,
     GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput,
     GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,
     GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
     GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
     ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Object,
-    ObjectVersion, Owner, PutBucketAclInput, PutBucketAclOutput, PutBucketVersioningInput,
-    PutBucketVersioningOutput, PutObjectAclInput, PutObjectAclOutput, PutObjectInput,
-    PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectLockConfigurationInput,
-    PutObjectLockConfigurationOutput, PutObjectOutput, PutObjectRetentionInput, PutObjectRetentionOutput,
-    PutObjectTaggingInput, PutObjectTaggingOutput, UploadPartCopyInput, UploadPartCopyOutput,
-    UploadPartInput, UploadPartOutput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner,
+    PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketTaggingInput,
+    PutBucketTaggingOutput, PutBucketVersioningInput, PutBucketVersioningOutput, PutObjectAclInput,
+    PutObjectAclOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
+    PutObjectLockConfigurationInput, PutObjectLockConfigurationOutput, PutObjectOutput,
+    PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput,
+    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 use std::sync::Arc;
@@ -39,55 +45,10 @@ use std::sync::Arc;
 /// The operations over one site.
 pub(super) struct Surface(pub(super) Arc<Site>);
 
-fn owner(md: &ObjectMd) -> Owner {
-    Owner { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
-}
-
-fn size(md: &ObjectMd) -> Option<i64> {
-    i64::try_from(md.content_length()).ok()
-}
-
-fn max_keys(asked: Option<i32>) -> Outcome<usize> {
-    let asked = asked.map(usize::try_from).transpose().map_err(|_| Refusal::invalid_argument())?;
-    Ok(asked.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX))
-}
-
-fn object(entry: &Entry, with_owner: bool) -> Object {
-    Object {
-        e_tag: Some(etag(entry.md.content_md5())),
-        key: Some(entry.key.clone()),
-        last_modified: timestamp(entry.md.last_modified()),
-        owner: with_owner.then(|| owner(&entry.md)),
-        size: size(&entry.md),
-        storage_class: Some("STANDARD".to_owned().into()),
-        ..Object::default()
-    }
-}
-
-fn common_prefixes(listing: &Listing) -> Vec<CommonPrefix> {
-    listing.prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(prefix.clone()) }).collect()
-}
-
-/// Where the next page starts: after the last key or common prefix.
-fn next_after(listing: &Listing) -> Option<String> {
-    let last = listing.entries.last().map(|entry| entry.key.as_str());
-    listing
-        .is_truncated
-        .then(|| last.max(listing.prefixes.last().map(String::as_str)).unwrap_or("").to_owned())
-}
-
 impl Surface {
     fn bucket<T>(&self, request: &S3Request<T>, name: &str) -> Outcome<bucket::BucketInfo> {
         let account = signer(&self.0, request)?;
         self.0.read(|txn| bucket::open(txn, name, &account))
-    }
-
-    fn objects<T>(&self, request: &S3Request<T>, name: &str, query: &Query) -> Outcome<Listing> {
-        let account = signer(&self.0, request)?;
-        self.0.read(|txn| {
-            bucket::open(txn, name, &account)?;
-            listing::objects(txn, name, query)
-        })
     }
 }
 
@@ -284,130 +245,6 @@ impl S3 for Surface {
         Ok(S3Response::new(output))
     }
 
-    async fn list_objects(
-        &self,
-        request: S3Request<ListObjectsInput>,
-    ) -> S3Result<S3Response<ListObjectsOutput>> {
-        let input = &request.input;
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            max: max_keys(input.max_keys)?,
-            after: input.marker.clone().filter(|marker| !marker.is_empty()),
-            after_version: None,
-        };
-        let listing = self.objects(&request, &input.bucket, &query)?;
-        Ok(S3Response::new(ListObjectsOutput {
-            name: Some(input.bucket.clone()),
-            prefix: Some(query.prefix),
-            marker: Some(input.marker.clone().unwrap_or_default()),
-            max_keys: i32::try_from(query.max).ok(),
-            is_truncated: Some(listing.is_truncated),
-            contents: Some(listing.entries.iter().map(|entry| object(entry, true)).collect()),
-            common_prefixes: Some(common_prefixes(&listing)),
-            delimiter: query.delimiter,
-            next_marker: next_after(&listing),
-            ..ListObjectsOutput::default()
-        }))
-    }
-
-    async fn list_objects_v2(
-        &self,
-        request: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        let input = &request.input;
-        // A continuation token is the last key, in hexadecimal so that it survives any client.
-        let token = input.continuation_token.as_deref().map(|token| {
-            let key = hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            key.ok_or(
-                Refusal::invalid_argument().with_message("The continuation token provided is incorrect"),
-            )
-        });
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            max: max_keys(input.max_keys)?,
-            after: token.transpose()?.or(input.start_after.clone()).filter(|after| !after.is_empty()),
-            after_version: None,
-        };
-        let listing = self.objects(&request, &input.bucket, &query)?;
-        let with_owner = input.fetch_owner == Some(true);
-        let count = listing.entries.len() + listing.prefixes.len();
-        Ok(S3Response::new(ListObjectsV2Output {
-            name: Some(input.bucket.clone()),
-            prefix: Some(query.prefix),
-            max_keys: i32::try_from(query.max).ok(),
-            key_count: i32::try_from(count).ok(),
-            continuation_token: input.continuation_token.clone(),
-            is_truncated: Some(listing.is_truncated),
-            next_continuation_token: next_after(&listing).map(hex::encode),
-            contents: Some(listing.entries.iter().map(|entry| object(entry, with_owner)).collect()),
-            common_prefixes: Some(common_prefixes(&listing)),
-            delimiter: query.delimiter,
-            start_after: input.start_after.clone(),
-            ..ListObjectsV2Output::default()
-        }))
-    }
-
-    async fn list_object_versions(
-        &self,
-        request: S3Request<ListObjectVersionsInput>,
-    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
-        let account = signer(&self.0, &request)?;
-        let input = &request.input;
-        let marker = input.version_id_marker.as_deref().filter(|marker| !marker.is_empty());
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            max: max_keys(input.max_keys)?,
-            after: input.key_marker.clone().filter(|marker| !marker.is_empty()),
-            after_version: marker.map(|marker| Wanted::parse(Some(marker))).transpose()?,
-        };
-        let listing = self.0.read(|txn| {
-            bucket::open(txn, &input.bucket, &account)?;
-            listing::versions(txn, &input.bucket, &query)
-        })?;
-        let shown = |entry: &Entry| shown_version(true, &entry.md);
-        let (markers, versions): (Vec<_>, Vec<_>) =
-            listing.entries.iter().partition(|entry| entry.md.is_delete_marker());
-        let versions = versions.into_iter().map(|entry| ObjectVersion {
-            e_tag: Some(etag(entry.md.content_md5())),
-            is_latest: Some(entry.is_latest),
-            key: Some(entry.key.clone()),
-            last_modified: timestamp(entry.md.last_modified()),
-            owner: Some(owner(&entry.md)),
-            size: size(&entry.md),
-            storage_class: Some("STANDARD".to_owned().into()),
-            version_id: shown(entry),
-            ..ObjectVersion::default()
-        });
-        let markers = markers.into_iter().map(|entry| DeleteMarkerEntry {
-            is_latest: Some(entry.is_latest),
-            key: Some(entry.key.clone()),
-            last_modified: timestamp(entry.md.last_modified()),
-            owner: Some(owner(&entry.md)),
-            version_id: shown(entry),
-        });
-        let next_key = next_after(&listing);
-        // After a common prefix there is no version to go on from.
-        let last = listing.entries.last().filter(|entry| next_key.as_ref() == Some(&entry.key));
-        Ok(S3Response::new(ListObjectVersionsOutput {
-            name: Some(input.bucket.clone()),
-            prefix: Some(query.prefix),
-            key_marker: Some(input.key_marker.clone().unwrap_or_default()),
-            version_id_marker: Some(input.version_id_marker.clone().unwrap_or_default()),
-            max_keys: i32::try_from(query.max).ok(),
-            is_truncated: Some(listing.is_truncated),
-            next_version_id_marker: last.and_then(shown),
-            next_key_marker: next_key,
-            versions: Some(versions.collect()),
-            delete_markers: Some(markers.collect()),
-            common_prefixes: Some(common_prefixes(&listing)),
-            delimiter: query.delimiter,
-            ..ListObjectVersionsOutput::default()
-        }))
-    }
-
     async fn get_object_tagging(
         &self,
         request: S3Request<GetObjectTaggingInput>,
@@ -461,14 +298,14 @@ impl S3 for Surface {
     }
 
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-        Ok(multipart::list_parts(&self.0, &request)?)
+        Ok(uploads::parts(&self.0, &request)?)
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        Ok(multipart::list_uploads(&self.0, &request)?)
+        Ok(uploads::in_progress(&self.0, &request)?)
     }
 
     async fn copy_object(
@@ -560,5 +397,103 @@ impl S3 for Surface {
         request: S3Request<PutObjectLegalHoldInput>,
     ) -> S3Result<S3Response<PutObjectLegalHoldOutput>> {
         Ok(lock::put_legal_hold(&self.0, request).await?)
+    }
+
+    async fn list_objects(
+        &self,
+        request: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        Ok(lists::objects(&self.0, &request)?)
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        Ok(lists::objects_v2(&self.0, &request)?)
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        Ok(lists::versions(&self.0, &request)?)
+    }
+
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        request: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        Ok(lifecycle::of_bucket(&self.0, &request)?)
+    }
+
+    async fn put_bucket_lifecycle_configuration(
+        &self,
+        request: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+        Ok(lifecycle::put(&self.0, request).await?)
+    }
+
+    async fn delete_bucket_lifecycle(
+        &self,
+        request: S3Request<DeleteBucketLifecycleInput>,
+    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+        Ok(lifecycle::delete(&self.0, request).await?)
+    }
+
+    async fn get_bucket_notification_configuration(
+        &self,
+        request: S3Request<GetBucketNotificationConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
+        Ok(notification::of_bucket(&self.0, &request)?)
+    }
+
+    async fn put_bucket_notification_configuration(
+        &self,
+        request: S3Request<PutBucketNotificationConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
+        Ok(notification::put(&self.0, request).await?)
+    }
+
+    async fn get_bucket_cors(
+        &self,
+        request: S3Request<GetBucketCorsInput>,
+    ) -> S3Result<S3Response<GetBucketCorsOutput>> {
+        Ok(cors::of_bucket(&self.0, &request)?)
+    }
+
+    async fn put_bucket_cors(
+        &self,
+        request: S3Request<PutBucketCorsInput>,
+    ) -> S3Result<S3Response<PutBucketCorsOutput>> {
+        Ok(cors::put(&self.0, request).await?)
+    }
+
+    async fn delete_bucket_cors(
+        &self,
+        request: S3Request<DeleteBucketCorsInput>,
+    ) -> S3Result<S3Response<DeleteBucketCorsOutput>> {
+        Ok(cors::delete(&self.0, request).await?)
+    }
+
+    async fn get_bucket_tagging(
+        &self,
+        request: S3Request<GetBucketTaggingInput>,
+    ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
+        Ok(tags::of_bucket(&self.0, &request)?)
+    }
+
+    async fn put_bucket_tagging(
+        &self,
+        request: S3Request<PutBucketTaggingInput>,
+    ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
+        Ok(tags::put_of_bucket(&self.0, request).await?)
+    }
+
+    async fn delete_bucket_tagging(
+        &self,
+        request: S3Request<DeleteBucketTaggingInput>,
+    ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
+        Ok(tags::delete_of_bucket(&self.0, request).await?)
     }
 }

@@ -1,13 +1,14 @@
 //! Serving a site over HTTP: connections, limits, request ids, and the JSON form of errors on internal routes.
 
 use super::access::{Accounts, Names};
+use super::cors::{self, FromPage};
 use super::data::random_hex;
 use super::error::Refusal;
 use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
 use super::long_path;
 use super::metadata::Site;
 use super::s3::Surface;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -140,8 +141,12 @@ async fn answer(
     let is_internal = path.starts_with(BACKBEAT) || path.starts_with(METADATA);
     // Only uniqueness matters; without entropy the zeros say that there was none.
     let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
-    let answered = if is_internal && long_path::is_long(&request) {
-        Ok(long_internal(site, request).await)
+    let from_page = if is_internal { None } else { FromPage::of(&request) };
+    let is_preflight = !is_internal && request.method() == Method::OPTIONS;
+    let answered = if is_preflight {
+        Ok(cors::preflight(&site, &request).unwrap_or_else(|refusal| in_xml(&refusal)))
+    } else if is_internal && long_path::is_long(&request) {
+        Ok(long_internal(Arc::clone(&site), request).await)
     } else {
         service.call(request.map(Body::from)).await
     };
@@ -154,6 +159,9 @@ async fn answer(
             response
         }
     };
+    if let Some(from_page) = from_page.filter(|_| !is_preflight) {
+        from_page.allow(&site, &mut response);
+    }
     if is_internal {
         response = in_json(response, &request_id).await;
     }
@@ -162,6 +170,19 @@ async fn answer(
         response.headers_mut().insert("x-amz-request-id", value);
     }
     Ok(response)
+}
+
+/// A refusal as S3 writes it, outside of the protocol library.
+fn in_xml(refusal: &Refusal) -> Response<Body> {
+    let message = refusal.message.replace('&', "&amp;").replace('<', "&lt;");
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{message}</Message></Error>",
+        refusal.code
+    );
+    let mut response = Response::new(Body::from(xml));
+    *response.status_mut() = refusal.status;
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/xml"));
+    response
 }
 
 /// Answers an internal request that the protocol library would not let through.

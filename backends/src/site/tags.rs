@@ -1,4 +1,4 @@
-//! Tags of objects.
+//! Tags of objects and of buckets.
 
 use super::access::signer;
 use super::bucket;
@@ -13,22 +13,29 @@ use super::versioning::{self, Wanted};
 use backbeat_core::model::RawJson;
 use http::HeaderMap;
 use s3s::dto::{
-    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
-    PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
+    DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
+    PutBucketTaggingInput, PutBucketTaggingOutput, PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
 };
 use s3s::{S3Request, S3Response};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 const TAGS_MAX: usize = 10;
+const BUCKET_TAGS_MAX: usize = 50;
 
 /// Tags as S3 limits them.
 pub(super) fn check(tags: Vec<(String, String)>) -> Outcome<Vec<(String, String)>> {
+    check_at_most(TAGS_MAX, tags)
+}
+
+fn check_at_most(max: usize, tags: Vec<(String, String)>) -> Outcome<Vec<(String, String)>> {
     let is_fine = |(key, value): &(String, String)| {
         !key.is_empty() && key.chars().count() <= 128 && value.chars().count() <= 256
     };
     let is_double =
         tags.iter().enumerate().any(|(at, tag)| tags[..at].iter().any(|earlier| earlier.0 == tag.0));
-    if tags.len() > TAGS_MAX || is_double || !tags.iter().all(is_fine) {
+    if tags.len() > max || is_double || !tags.iter().all(is_fine) {
         return Err(Refusal::invalid_tag());
     }
     Ok(tags)
@@ -120,4 +127,55 @@ pub(super) async fn delete(
     let input = request.input;
     let version_id = change(site, account, (input.bucket, input.key), input.version_id, None).await?;
     Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
+}
+
+/// A tag of a bucket as its attributes keep it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BucketTag {
+    #[serde(rename = "Key")]
+    key: String,
+    #[serde(rename = "Value")]
+    value: String,
+}
+
+pub(super) fn of_bucket(
+    site: &Site,
+    request: &S3Request<GetBucketTaggingInput>,
+) -> Outcome<S3Response<GetBucketTaggingOutput>> {
+    let account = signer(site, request)?;
+    let bucket = site.read(|txn| bucket::open(txn, &request.input.bucket, &account))?;
+    if bucket.tags.is_empty() {
+        return Err(Refusal::no_such_tags());
+    }
+    let shown = |tag: BucketTag| Tag { key: Some(tag.key), value: Some(tag.value) };
+    Ok(S3Response::new(GetBucketTaggingOutput { tag_set: bucket.tags.into_iter().map(shown).collect() }))
+}
+
+pub(super) async fn put_of_bucket(
+    site: &Arc<Site>,
+    request: S3Request<PutBucketTaggingInput>,
+) -> Outcome<S3Response<PutBucketTaggingOutput>> {
+    let account = signer(site, &request)?;
+    let tags = request.input.tagging.tag_set.into_iter();
+    let tags = tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect();
+    let tags = check_at_most(BUCKET_TAGS_MAX, tags)?;
+    bucket::change(site, account, request.input.bucket, move |bucket| {
+        bucket.tags = tags.into_iter().map(|(key, value)| BucketTag { key, value }).collect();
+        Ok(())
+    })
+    .await?;
+    Ok(S3Response::new(PutBucketTaggingOutput::default()))
+}
+
+pub(super) async fn delete_of_bucket(
+    site: &Arc<Site>,
+    request: S3Request<DeleteBucketTaggingInput>,
+) -> Outcome<S3Response<DeleteBucketTaggingOutput>> {
+    let account = signer(site, &request)?;
+    bucket::change(site, account, request.input.bucket, |bucket| {
+        bucket.tags.clear();
+        Ok(())
+    })
+    .await?;
+    Ok(S3Response::new(DeleteBucketTaggingOutput::default()))
 }

@@ -12,4 +12,5 @@ mod objects;
 mod protection;
 mod replay;
 mod routes;
+mod settings;
 mod versions;
