@@ -180,9 +180,10 @@ fn everything_that_defends_an_invariant_is_there() {
         if span.contains('/') {
             assert!(workspace().join(span).exists(), "{span} does not exist");
         } else if span.chars().all(|c| c.is_ascii_lowercase() || c == '_') && span.contains('_') {
-            let is_there = [format!("fn {span}("), format!("def {span}("), format!("\"{span}\"")]
-                .iter()
-                .any(|form| code.contains(form));
+            let is_there =
+                [format!("fn {span}("), format!("fn {span}<"), format!("def {span}("), format!("\"{span}\"")]
+                    .iter()
+                    .any(|form| code.contains(form));
             assert!(is_there, "nothing is called {span}");
             seen += 1;
         }
