@@ -167,7 +167,9 @@ fn sources(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 fn everything_that_defends_an_invariant_is_there() {
     let page = fs::read_to_string(workspace().join("docs/invariants.md")).unwrap();
     let mut files = Vec::new();
-    for folder in ["core/src", "backends/src", "sim/src", "sim/tests", "daemons/src", "tests/tests"] {
+    for folder in
+        ["core/src", "backends/src", "sim/src", "sim/tests", "daemons/src", "daemons/tests", "tests/tests"]
+    {
         let folder = workspace().join(folder);
         if folder.exists() {
             sources(&folder, "rs", &mut files);
