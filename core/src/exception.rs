@@ -1,7 +1,7 @@
 //! Exception records: why an entry is parked, how often it was tried and when it is tried again (decision D6).
 
-use crate::id::Site;
-use crate::model::ObjectRef;
+use crate::id::{Site, UploadId};
+use crate::model::{Location, ObjectRef};
 use crate::time::WallTime;
 
 /// The state of a parked entry.
@@ -13,6 +13,8 @@ pub enum ExceptionState {
     Held,
     /// The attempts are used up: waits for an explicit retry.
     Failed,
+    /// Being copied: what was stored so far is in [`ExceptionRecord::deposit`]. Looked at again at `next`, should its owner die.
+    Copying,
     /// Settled: the record is deleted (a tombstone in the compacted topic).
     Resolved,
 }
@@ -36,6 +38,32 @@ pub struct ExceptionRecord {
     pub last: WallTime,
     /// The next attempt, if one is planned.
     pub next: Option<WallTime>,
+    /// What was stored at the target for a copy that is not finished.
+    pub deposit: Option<Box<DepositNote>>,
+}
+
+/// What was stored at a target for a large version, so that the next owner can go on from there (decision D10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepositNote {
+    /// The content that it is of: the version's `content-md5`.
+    pub content: String,
+    /// The upload that holds it, at targets that mint version ids.
+    pub upload: Option<UploadId>,
+    /// The parts, at targets that keep version ids.
+    pub parts: Vec<NotedPart>,
+}
+
+/// One part in a [`DepositNote`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotedPart {
+    /// Its number, starting at 1.
+    pub number: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex MD5 of its bytes.
+    pub digest: String,
+    /// Where the target put it.
+    pub location: Location,
 }
 
 impl ExceptionRecord {

@@ -115,6 +115,16 @@ pub trait Rules: Clone {
         stored
     }
 
+    /// D10: whether a part that an earlier owner stored is kept. `matches`: it is of the same content, size and digest.
+    fn keeps_noted_part(&self, matches: bool) -> bool {
+        matches
+    }
+
+    /// D10: whether noted data that the target does not name may be deleted. `has_data`: the target shows the same content.
+    fn noted_may_go(&self, has_data: bool) -> bool {
+        has_data
+    }
+
     /// D11: whether a copy is looked for by its marker before a target mints another version.
     fn looks_for_marker(&self) -> bool {
         true

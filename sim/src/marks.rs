@@ -94,6 +94,9 @@ marks! {
     TagsReplaced = "tags-replaced", "tags of a version at a target that mints ids were replaced";
     UploadFound = "upload-found", "an open upload was found when another one was to be begun";
     UploadCompleted = "upload-completed", "a multipart upload became a version";
+    CopyNoted = "copy-noted", "what was stored for a large copy was noted down";
+    NotedPartNamed = "noted-part-named", "a copy named a part that another process had stored for it";
+    UploadResumed = "upload-resumed", "the parts of an open upload were listed to go on with it";
     OlderRefused = "older-version-refused", "an older version was not written over a newer one at a target that mints ids";
     SkewedClocks = "skewed-clocks", "two processes' wall clocks were more than an hour apart";
 }

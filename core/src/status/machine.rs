@@ -443,6 +443,7 @@ impl<R: Rules> StatusProcessor<R> {
             first: self.now.wall,
             last: self.now.wall,
             next: Some(self.now.wall_after(self.config.hold_delay)),
+            deposit: None,
         };
         VecDeque::from([Step::Exception(Box::new(record))])
     }

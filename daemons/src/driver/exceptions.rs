@@ -4,9 +4,9 @@
 //! own, because keys with slashes cannot be split again. Times are milliseconds since the Unix epoch.
 
 use backbeat_backends::queue::{Record, partitioner};
-use backbeat_core::exception::{ExceptionRecord, ExceptionState};
+use backbeat_core::exception::{DepositNote, ExceptionRecord, ExceptionState, NotedPart};
 use backbeat_core::id::Partition;
-use backbeat_core::model::{ObjectRef, VersionId, VersionRef, queue_key};
+use backbeat_core::model::{Location, ObjectRef, VersionId, VersionRef, queue_key};
 use backbeat_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,57 @@ struct Stored {
     key: String,
     #[serde(default)]
     version_id: Option<String>,
+    /// What was stored for a copy that is not finished: additive (decision D10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deposit: Option<StoredDeposit>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredDeposit {
+    content: String,
+    #[serde(default)]
+    upload: Option<String>,
+    #[serde(default)]
+    parts: Vec<StoredPart>,
+}
+
+/// A part: the location is the JSON text of a data location, as in object metadata.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPart {
+    number: u32,
+    size: u64,
+    digest: String,
+    location: String,
+}
+
+impl StoredDeposit {
+    fn of(note: &DepositNote) -> Self {
+        let part = |part: &NotedPart| StoredPart {
+            number: part.number,
+            size: part.size,
+            digest: part.digest.clone(),
+            location: part.location.to_json().as_str().to_owned(),
+        };
+        Self {
+            content: note.content.clone(),
+            upload: note.upload.as_ref().map(|upload| upload.as_str().to_owned()),
+            parts: note.parts.iter().map(part).collect(),
+        }
+    }
+
+    /// Parts whose location cannot be read are as good as not noted.
+    fn into_note(self) -> DepositNote {
+        let part = |part: StoredPart| {
+            let location = Location::parse(&part.location).ok()?;
+            Some(NotedPart { number: part.number, size: part.size, digest: part.digest, location })
+        };
+        DepositNote {
+            content: self.content,
+            upload: self.upload.map(Into::into),
+            parts: self.parts.into_iter().filter_map(part).collect(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -33,6 +84,7 @@ enum StoredState {
     Deferred,
     Held,
     Failed,
+    Copying,
 }
 
 /// The state of a record as it is written; nothing for a tombstone.
@@ -41,6 +93,7 @@ pub fn state_name(state: ExceptionState) -> Option<&'static str> {
         ExceptionState::Deferred => Some("deferred"),
         ExceptionState::Held => Some("held"),
         ExceptionState::Failed => Some("failed"),
+        ExceptionState::Copying => Some("copying"),
         ExceptionState::Resolved => None,
     }
 }
@@ -56,6 +109,7 @@ pub fn to_message(record: &ExceptionRecord, partitions: u32) -> Record {
         ExceptionState::Deferred => StoredState::Deferred,
         ExceptionState::Held => StoredState::Held,
         ExceptionState::Failed => StoredState::Failed,
+        ExceptionState::Copying => StoredState::Copying,
         ExceptionState::Resolved => {
             return Record::tombstone(record.key()).at(partition_of(&record.object, partitions));
         }
@@ -71,6 +125,7 @@ pub fn to_message(record: &ExceptionRecord, partitions: u32) -> Record {
         bucket: record.object.bucket.as_str().to_owned(),
         key: record.object.key.as_str().to_owned(),
         version_id: record.object.version.query(),
+        deposit: record.deposit.as_deref().map(StoredDeposit::of),
     };
     let value = serde_json::to_vec(&stored).expect("texts and numbers always have a JSON form");
     Record::keyed(record.key(), value).at(partition_of(&record.object, partitions))
@@ -115,12 +170,14 @@ pub fn from_message(value: &[u8]) -> Result<ExceptionRecord, ExceptionError> {
             StoredState::Deferred => ExceptionState::Deferred,
             StoredState::Held => ExceptionState::Held,
             StoredState::Failed => ExceptionState::Failed,
+            StoredState::Copying => ExceptionState::Copying,
         },
         reason: stored.reason,
         attempts: stored.attempts,
         first: WallTime::from_millis(stored.first),
         last: WallTime::from_millis(stored.last),
         next: stored.next.map(WallTime::from_millis),
+        deposit: stored.deposit.map(|deposit| Box::new(deposit.into_note())),
     })
 }
 
@@ -132,7 +189,23 @@ mod tests {
     fn records_survive_the_topic_whatever_their_key() {
         let version = VersionId::new(1_700_000_000_000, 1, "RG001  ", "");
         for version in [VersionRef::Version(version), VersionRef::Null, VersionRef::Unversioned] {
-            for state in [ExceptionState::Deferred, ExceptionState::Held, ExceptionState::Failed] {
+            let states = [
+                ExceptionState::Deferred,
+                ExceptionState::Held,
+                ExceptionState::Failed,
+                ExceptionState::Copying,
+            ];
+            for state in states {
+                let note = DepositNote {
+                    content: "abc-1".to_owned(),
+                    upload: Some("u1".into()),
+                    parts: vec![NotedPart {
+                        number: 1,
+                        size: 5,
+                        digest: "abc".to_owned(),
+                        location: Location::stored("data-1", "paris-disk"),
+                    }],
+                };
                 let record = ExceptionRecord {
                     site: "paris".into(),
                     object: ObjectRef::new("b", "a/b c/\u{e9}:1", version.clone()),
@@ -142,6 +215,7 @@ mod tests {
                     first: WallTime::from_millis(1),
                     last: WallTime::from_millis(2),
                     next: (state != ExceptionState::Failed).then_some(WallTime::from_millis(3)),
+                    deposit: (state == ExceptionState::Copying).then(|| Box::new(note)),
                 };
                 let message = to_message(&record, 4);
                 assert_eq!(message.partition, Some(partition_of(&record.object, 4)));

@@ -17,6 +17,12 @@ use crate::config::{Config, Replication, Retry};
 /// Entries that a machine holds beyond what it works on, per unit of its concurrency.
 const READ_AHEAD: usize = 20;
 
+/// Objects of at least so many bytes are noted down while they are copied: below it, copying again costs less than a note.
+const NOTED_SIZE_MIN: u64 = 256 << 20;
+
+/// Bytes stored between two notes.
+const NOTE_INTERVAL: u64 = 128 << 20;
+
 /// Versions of a key looked at where a target mints version ids: one listing of S3.
 const LOOK_DEPTH: u32 = 100;
 
@@ -126,6 +132,8 @@ pub(super) fn processor(
             retry: retry.map_or(RetryPolicy::CLASS_DEFAULT, Retry::policy),
             parts_max: replication.queue_processor.parts_concurrency,
             part_deadline: Span::from_secs(600),
+            noted_size_min: NOTED_SIZE_MIN,
+            note_interval: NOTE_INTERVAL,
         },
         concurrency,
         intake: intake(replication, concurrency),

@@ -196,7 +196,7 @@ impl History {
                 at.parked = matches!(record.state, ExceptionState::Deferred | ExceptionState::Held);
                 at.listed |= record.state == ExceptionState::Failed;
                 at.hopeless = record.reason == "NewerVersionAtTarget";
-                if record.state != ExceptionState::Resolved {
+                if !matches!(record.state, ExceptionState::Resolved | ExceptionState::Copying) {
                     at.parked_at = order;
                 }
             }

@@ -66,6 +66,8 @@ planted! {
     MintUnconditionally = "mint-unconditionally", "leaves out the conditions that a target that mints ids would honour";
     RemoveOlder = "remove-older", "takes every version that is not current for one that landed late";
     LeaveLate = "leave-late", "does not look again at a target that cannot refuse, and leaves what landed late";
+    KeepAnyPart = "keep-any-part", "goes on with whatever part an earlier owner stored, whatever its digest";
+    SweepNoted = "sweep-noted", "deletes noted data that another owner may be about to name";
     DeferMinted = "defer-minted", "defers a failed attempt at a target that mints ids";
 }
 
@@ -138,6 +140,14 @@ impl Rules for Planted {
 
     fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
         if *self == Self::NullOverNewer { None } else { Production.id_of_null(stored) }
+    }
+
+    fn keeps_noted_part(&self, matches: bool) -> bool {
+        *self == Self::KeepAnyPart || matches
+    }
+
+    fn noted_may_go(&self, has_data: bool) -> bool {
+        *self == Self::SweepNoted || has_data
     }
 
     fn looks_for_marker(&self) -> bool {

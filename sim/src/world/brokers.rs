@@ -268,6 +268,7 @@ impl<R: Rules> World<R> {
             ExceptionState::Deferred => Mark::ExceptionDeferred,
             ExceptionState::Held => Mark::ExceptionHeld,
             ExceptionState::Failed => Mark::ExceptionWritten,
+            ExceptionState::Copying => Mark::CopyNoted,
             ExceptionState::Resolved => Mark::ExceptionResolved,
         };
         self.marks.hit(mark);

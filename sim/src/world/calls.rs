@@ -218,7 +218,7 @@ impl<R: Rules> World<R> {
             Side::Source => Some(self.serve_source(from, request)),
             Side::Target => {
                 let site = site.expect("only site processors ask targets");
-                self.serve_target(site, request, stray)
+                self.serve_target(from, site, request, stray)
             }
         }
     }
@@ -320,7 +320,13 @@ impl<R: Rules> World<R> {
         Refusal::new(RefusalKind::Throttled { retry_after }, "SlowDown")
     }
 
-    fn serve_target(&mut self, site: SiteId, request: &SiteRequest, stray: bool) -> Option<SiteReply> {
+    fn serve_target(
+        &mut self,
+        from: ProcId,
+        site: SiteId,
+        request: &SiteRequest,
+        stray: bool,
+    ) -> Option<SiteReply> {
         let now = self.now();
         let target = &self.targets[site.index()];
         if target.dead_for_ever || target.down_until > now {
@@ -357,9 +363,15 @@ impl<R: Rules> World<R> {
             SiteRequest::WriteMetadata { object, md, condition, keep_data, .. } => {
                 let version = version_of(object);
                 let named = (self.source.versions[version.index()].key, version, &object.version);
+                let blobs = &self.targets[site.index()].blobs;
+                let stored_by =
+                    |part: &Location| blobs.get(part.key.parse::<usize>().ok()?).map(|blob| blob.by);
+                if md.locations().iter().filter_map(stored_by).any(|by| by != from) {
+                    self.marks.hit(Mark::NotedPartNamed);
+                }
                 Some(SiteReply::Written(self.write_target(site, named, md, condition.as_ref(), *keep_data)))
             }
-            SiteRequest::MovePart(part) => Some(self.move_part(site, part)),
+            SiteRequest::MovePart(part) => Some(self.move_part(from, site, part)),
             SiteRequest::DeleteData { locations, .. } => {
                 self.delete_data(site, locations);
                 Some(SiteReply::Deleted(Ending::Applied(())))
@@ -405,7 +417,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Streams a part from the source to a target.
-    fn move_part(&mut self, site: SiteId, part: &PartMove) -> SiteReply {
+    fn move_part(&mut self, from: ProcId, site: SiteId, part: &PartMove) -> SiteReply {
         let version = version_of(&part.from);
         let moved = |side, ending| SiteReply::Moved { side, ending };
         if let Some(refusal) = self.source_refusal() {
@@ -434,7 +446,7 @@ impl<R: Rules> World<R> {
         if part.upload.is_some() {
             return self.store_upload_part(site, part, digest);
         }
-        let index = self.targets[site.index()].store(version, digest.clone());
+        let index = self.targets[site.index()].store(version, digest.clone(), from);
         let location = Location::new(&index.to_string(), 0, part.size, "target", part.number, &digest);
         moved(Side::Target, Ending::Applied(MovedPart { location: Box::new(location), digest }))
     }

@@ -95,6 +95,7 @@ impl<R: Rules> World<R> {
                 MintingReply::Created(Ending::Applied(id.to_string().into()))
             }
             MintingRequest::ListParts { upload, .. } => {
+                self.marks.hit(Mark::UploadResumed);
                 MintingReply::Parts(self.site(site).parts(upload.as_str()))
             }
             MintingRequest::CompleteUpload { object, upload, parts, condition } => {

@@ -68,6 +68,9 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
         jitter_permille: 100,
     };
     let concurrency = usize::try_from(rng.between(2, 12)).expect("small");
+    // From every object to none; the parts of the larger ones have 5 MiB.
+    let noted_size_min = [1, 11 << 20, u64::MAX][rng.index(3)];
+    let note_interval = if rng.coin() { 1 } else { 6 << 20 };
     let processor = |(site, kind): (&Site, &TargetKind)| processor::Config {
         copy: CopyConfig {
             site: site.clone(),
@@ -78,6 +81,8 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
             retry,
             parts_max: 2,
             part_deadline: Span::from_secs(6),
+            noted_size_min,
+            note_interval,
         },
         concurrency,
         intake: limits,

@@ -18,7 +18,7 @@ use backbeat_core::model::{Location, ObjectMd, RawJson, VersionRef};
 use backbeat_core::request::Condition;
 use backbeat_core::request::minting::TargetKind;
 
-use super::ids::{KeyId, VerId};
+use super::ids::{KeyId, ProcId, VerId};
 use super::minting_site::MintingSite;
 use super::source::INFINITE_ID;
 
@@ -29,6 +29,8 @@ pub struct Blob {
     pub version: VerId,
     /// The digest of the bytes as stored.
     pub digest: String,
+    /// The process that moved them.
+    pub by: ProcId,
     /// Whether they are still there.
     pub alive: bool,
 }
@@ -100,8 +102,8 @@ impl TargetSite {
     }
 
     /// Stores the bytes of a part and returns its index.
-    pub fn store(&mut self, version: VerId, digest: String) -> usize {
-        self.blobs.push(Blob { version, digest, alive: true });
+    pub fn store(&mut self, version: VerId, digest: String, by: ProcId) -> usize {
+        self.blobs.push(Blob { version, digest, by, alive: true });
         self.blobs.len() - 1
     }
 

@@ -23,6 +23,9 @@ impl CopyJob {
         if self.minting.is_some() {
             return self.abandon_upload();
         }
+        if self.was_noted() {
+            return self.leave_noted(deposit.parts.into_values());
+        }
         let unknown = deposit.write_unknown;
         self.abandoned.extend(deposit.parts.into_values().map(|location| (location, unknown)));
     }
@@ -40,6 +43,8 @@ impl CopyJob {
             rules.orphans_may_go(OrphanEvidence { writes_refused: !write_unknown, unreferenced })
         });
         self.leaked += u32::try_from(before - self.abandoned.len()).unwrap_or(u32::MAX);
+        let noted = self.sweepable_noted(ending, rules);
+        self.abandoned.extend(noted.into_iter().map(|location| (location, false)));
         self.stage = if self.abandoned.is_empty() { Stage::Ended } else { Stage::Sweeping };
     }
 }

@@ -11,6 +11,7 @@ mod parts;
 mod permission;
 mod plan;
 mod refusal;
+mod resume;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::time::{Instant, Span};
 use deposit::Deposit;
 use minted::Minting;
 use parts::Stop;
+use resume::Resume;
 
 pub use outcome::{Outcome, Settled};
 pub(super) use plan::destination_of;
@@ -52,6 +54,10 @@ pub struct CopyConfig {
     pub parts_max: usize,
     /// How long one part may take.
     pub part_deadline: Span,
+    /// Objects of at least so many bytes are noted down while they are copied, so that another owner can go on (decision D10).
+    pub noted_size_min: u64,
+    /// Bytes that are stored between two notes.
+    pub note_interval: u64,
 }
 
 /// What a copy is doing.
@@ -106,6 +112,8 @@ pub struct CopyJob {
     source: Option<ObjectMd>,
     /// What is known besides at a target that mints ids.
     minting: Option<Box<Minting>>,
+    /// What is noted of a large copy.
+    resume: Option<Box<Resume>>,
     deposit: Deposit,
     /// Locations that no further write will name, and whether one that named them may still happen.
     abandoned: Vec<(Location, bool)>,
@@ -149,6 +157,7 @@ impl CopyJob {
             target: None,
             source: None,
             minting: None,
+            resume: None,
             deposit: Deposit::default(),
             abandoned: Vec::new(),
             keep_data: false,
@@ -252,6 +261,7 @@ impl CopyJob {
                 panic!("reply {reply:?} does not belong to a part");
             };
             self.part_ended(&part, side, ending, context.rules);
+            self.note_parts(context.config);
             self.parts_settled(context);
         } else if self.call.take_if(|call| *call == id).is_some() {
             self.call_ended(reply, context);

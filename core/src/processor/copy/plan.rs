@@ -126,6 +126,7 @@ impl CopyJob {
             self.abandon_deposit();
             self.deposit.layout = layout;
         }
+        self.adopt_parts(context.rules);
         self.stage = Stage::Moving;
         self.plan_parts(context.config);
         self.parts_settled(context);
@@ -218,11 +219,13 @@ impl CopyJob {
     /// Ends; first the data that was written in vain is looked after.
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.abandon_deposit();
+        self.abandon_inherited_upload();
+        let left = self.has_left_noted();
         self.ending = Some(outcome);
         self.stage = match &self.minting {
             Some(minting) if minting.is_swept() => Stage::Ended,
             Some(_) => Stage::Sweeping,
-            None if self.abandoned.is_empty() => Stage::Ended,
+            None if self.abandoned.is_empty() && !left => Stage::Ended,
             None => Stage::Proving,
         };
     }

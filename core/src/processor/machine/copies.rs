@@ -1,7 +1,7 @@
 //! Copies under way: what starts, what they ask for, and what the target's answers say about its health.
 
 use crate::call::Ending;
-use crate::exception::record_key;
+use crate::exception::{ExceptionState, record_key};
 use crate::id::EffectId;
 use crate::intake::LaneKey;
 use crate::parts::Permit;
@@ -35,14 +35,19 @@ impl<R: Rules> SiteProcessor<R> {
             work.permit = Some(permit);
             if work.job.is_none() {
                 let mut job = CopyJob::new(work.object.clone(), work.destination.clone());
+                let parked = self.parked.get(&work.partition).filter(|parked| !parked.is_empty());
+                let key =
+                    parked.map(|_| record_key(&self.config.copy.site, &work.object)).unwrap_or_default();
+                let noted = parked.and_then(|parked| parked.waiting(&key));
+                let noted = noted.filter(|record| record.state == ExceptionState::Copying);
+                if let Some(deposit) = noted.and_then(|record| record.deposit.as_deref()) {
+                    job.inherit(deposit.clone());
+                }
                 if let TargetKind::MintsVersions { conditional } = self.config.copy.target {
-                    let parked = self.parked.get(&work.partition);
-                    let failed = || {
-                        parked.is_some_and(|parked| {
-                            parked.knows(&record_key(&self.config.copy.site, &work.object))
-                        })
-                    };
-                    job.mint(conditional, work.is_retry || failed());
+                    let from_note =
+                        work.record.as_ref().is_some_and(|record| record.state == ExceptionState::Copying);
+                    let failed = noted.is_none() && parked.is_some_and(|parked| parked.knows(&key));
+                    job.mint(conditional, work.is_retry && !from_note || failed);
                 }
                 work.job = Some(Box::new(job));
             }
@@ -86,9 +91,13 @@ impl<R: Rules> SiteProcessor<R> {
         }
         self.grant_moves();
         self.listen_to_target(lane);
+        self.note(lane);
         let Some(job) = self.intake.lanes.running(lane).and_then(|work| work.job.as_ref()) else { return };
         if job.outcome().is_some() {
-            self.conclude(lane);
+            // A note that lands after the record of the ending would bring the copy back.
+            if !self.is_noting(lane) {
+                self.conclude(lane);
+            }
         } else if let Some(at) = job.wait_until() {
             if let Some(permit) = self.intake.lanes.running_mut(lane).and_then(|work| work.permit.take()) {
                 self.breaker.withdrawn(permit);

@@ -121,6 +121,7 @@ impl<R: Rules> SiteProcessor<R> {
             first: earlier.map_or(self.now.wall, |record| record.first),
             last: self.now.wall,
             next,
+            deposit: None,
         }
     }
 
@@ -161,7 +162,7 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     pub(super) fn published(&mut self, id: EffectId, ending: &Ending<()>) {
-        let Some(number) = self.publishes.remove(id) else { return };
+        let Some(number) = self.publishes.remove(id) else { return self.noted(id, ending) };
         let Some(recording) = self.recordings.get_mut(&number) else { return };
         if recording.in_flight.take_if(|in_flight| *in_flight == id).is_none() {
             return;

@@ -1,8 +1,9 @@
 //! Parked entries: the view of the exceptions topic that is kept in memory, and when each is tried again (decision D6).
 
 use crate::call::Ending;
-use crate::exception::ExceptionRecord;
+use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{EffectId, Partition};
+use crate::intake::LaneKey;
 use crate::processor::Effect;
 use crate::processor::work::Work;
 use crate::rules::Rules;
@@ -65,5 +66,37 @@ impl<R: Rules> SiteProcessor<R> {
         // Until its ending is written down, look again after the usual delay: a busy lane must not lose it.
         self.timers.set(Timer::Parked(partition, key.to_owned()), self.now.mono + self.config.hold_delay);
         self.intake.offer_unless_busy(&self.rules, work);
+    }
+
+    /// Writes down what the copy in `lane` wants noted, one note at a time.
+    pub(super) fn note(&mut self, lane: &LaneKey) {
+        let pending = |work: &mut Box<Work>| work.job.as_mut()?.poll_note();
+        if self.is_noting(lane) {
+            return;
+        }
+        let Some(note) = self.intake.lanes.running_mut(lane).and_then(pending) else { return };
+        let work = self.intake.lanes.running(lane).expect("its copy was just asked");
+        let next = self.now.wall_after(self.config.hold_delay);
+        let mut record = self.exception(work, ExceptionState::Copying, String::new(), 0, Some(next));
+        record.deposit = Some(note);
+        let record = Box::new(record);
+        let partition = work.partition;
+        let id = self.ids.next();
+        self.notes.insert(id, (lane.clone(), partition, record.clone()));
+        self.effects.push_back(Effect::PutException { id, record });
+    }
+
+    /// Whether a note of the copy in `lane` is being written.
+    pub(super) fn is_noting(&self, lane: &LaneKey) -> bool {
+        self.notes.values().any(|(noting, _, _)| noting == lane)
+    }
+
+    /// A note was written, or may have been: its record is deleted at the end of the copy.
+    pub(super) fn noted(&mut self, id: EffectId, ending: &Ending<()>) {
+        let Some((lane, partition, record)) = self.notes.remove(&id) else { return };
+        if !matches!(ending, Ending::Refused(_)) {
+            self.note_parked(partition, *record);
+        }
+        self.advance(&lane);
     }
 }

@@ -90,6 +90,8 @@ pub struct SiteProcessor<R> {
     recordings: BTreeMap<u64, Recording>,
     recordings_next: u64,
     publishes: InFlight<u64>,
+    /// Notes of copies that are being written.
+    notes: BTreeMap<EffectId, (LaneKey, Partition, Box<ExceptionRecord>)>,
     loads: BTreeMap<EffectId, (Partition, Epoch)>,
     budget: Budget<EffectId>,
     /// Moves that wait for bytes of the budget, and the bytes that each emitted move holds.
@@ -117,6 +119,7 @@ impl<R: Rules> SiteProcessor<R> {
             recordings: BTreeMap::new(),
             recordings_next: 0,
             publishes: InFlight::new(),
+            notes: BTreeMap::new(),
             loads: BTreeMap::new(),
             budget: Budget::new(config.bytes_max),
             moves_waiting: InFlight::new(),
@@ -287,6 +290,7 @@ impl<R: Rules> SiteProcessor<R> {
             first: self.now.wall,
             last: self.now.wall,
             next: None,
+            deposit: None,
         };
         let mut work = Work::of_record(from.partition, epoch, record.clone());
         work.offsets.push((from, offset));

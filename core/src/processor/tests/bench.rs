@@ -32,6 +32,8 @@ pub(super) fn config() -> Config {
             retry: RetryPolicy { retries_max: Some(3), ..RetryPolicy::CONFIG_DEFAULT },
             parts_max: 2,
             part_deadline: Span::from_secs(60),
+            noted_size_min: 100,
+            note_interval: 50,
         },
         concurrency: 4,
         intake: IntakeLimits { read_ahead_max: 100, lane_max: 3 },
@@ -77,7 +79,13 @@ fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
     Ending::Refused(Refusal::new(kind, code))
 }
 
+/// The configuration that a bench was made with.
+pub(super) fn config_of(bench: &Bench) -> Config {
+    bench.config.clone()
+}
+
 pub(super) struct Bench {
+    config: Config,
     pub(super) machine: SiteProcessor<Production>,
     pub(super) now: Now,
     pub(super) source: BTreeMap<ObjectRef, ObjectMd>,
@@ -91,6 +99,8 @@ pub(super) struct Bench {
     pub(super) log: Vec<String>,
     pub(super) statuses: Vec<ObjectEntry>,
     pub(super) exceptions: Vec<ExceptionRecord>,
+    /// The records that a new owner finds.
+    pub(super) live: Vec<ExceptionRecord>,
     pub(super) committed: Offset,
     pub(super) epoch: Epoch,
     next_offset: u64,
@@ -100,7 +110,8 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(config: Config) -> Self {
         let mut bench = Self {
-            machine: SiteProcessor::new(config, Production),
+            machine: SiteProcessor::new(config.clone(), Production),
+            config,
             now: Now { mono: Instant::from_micros(0), wall: WallTime::from_millis(1_700_000_000_000) },
             source: BTreeMap::new(),
             target: BTreeMap::new(),
@@ -114,6 +125,7 @@ impl Bench {
             log: Vec::new(),
             statuses: Vec::new(),
             exceptions: Vec::new(),
+            live: Vec::new(),
             committed: Offset(0),
             epoch: Epoch(1),
             next_offset: 0,
@@ -243,7 +255,7 @@ impl Bench {
                 Event::Published { id, ending: Ending::Applied(()) }
             }
             Effect::LoadExceptions { id, .. } => {
-                Event::ExceptionsLoaded { id, ending: Ending::Applied(Vec::new()) }
+                Event::ExceptionsLoaded { id, ending: Ending::Applied(self.live.clone()) }
             }
             Effect::Queue(QueueEffect::Commit { id, upto, .. }) => {
                 self.committed = upto;

@@ -6,3 +6,4 @@ mod endings;
 mod minted;
 mod minting_target;
 mod ownership;
+mod resume;

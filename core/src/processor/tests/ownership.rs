@@ -95,6 +95,7 @@ fn a_new_owner_takes_parked_entries_over() {
         first: bench.now.wall,
         last: bench.now.wall,
         next: Some(bench.now.wall),
+        deposit: None,
     };
     let partitions = vec![(PARTITION, vec![Offset(0)])];
     bench.handle(Event::Queue(QueueEvent::Assigned { epoch: Epoch(2), partitions }));

@@ -231,6 +231,8 @@ impl Bench {
                 retry,
                 parts_max: 4,
                 part_deadline: Span::from_secs(60),
+                noted_size_min: u64::MAX,
+                note_interval: u64::MAX,
             },
             concurrency: 10,
             intake: IntakeLimits { read_ahead_max: 100, lane_max: 32 },

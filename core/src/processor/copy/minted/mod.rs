@@ -10,7 +10,7 @@ mod upload;
 
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::id::MintedId;
-use crate::model::{ObjectMd, ObjectRef, VersionRef};
+use crate::model::{ObjectMd, ObjectRef, SiteStatus, VersionRef};
 use crate::request::Side;
 use crate::request::minting::{
     Copies, CurrentIs, Minted, MintingReply, MintingRequest, ObjectPut, TargetVersion, marker_of,
@@ -204,7 +204,8 @@ impl CopyJob {
             return;
         }
         let minting = self.minting();
-        let unclear = minting.may_be_passed
+        let failed_before = md.replication().site_status(&context.config.site) == Some(&SiteStatus::Failed);
+        let unclear = (minting.may_be_passed || failed_before)
             && minting.seen.newest_first.first().is_some_and(|current| current.is_delete_marker);
         if unclear && minting.is_current.is_none() {
             self.stage = Stage::ReadingCurrent;

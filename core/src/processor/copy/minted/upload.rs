@@ -5,9 +5,9 @@ use std::mem;
 
 use crate::call::{Ending, RefusalKind};
 use crate::id::UploadId;
-use crate::model::ObjectMd;
+use crate::model::{Location, ObjectMd};
 use crate::request::Side;
-use crate::request::minting::{MintingReply, MintingRequest};
+use crate::request::minting::{MintingReply, MintingRequest, UploadedPart};
 use crate::rules::Rules;
 
 use super::super::{Context, CopyJob, Stage};
@@ -18,7 +18,9 @@ pub(in crate::processor::copy) struct Uploads {
     /// The one that this copy fills.
     own: Option<UploadId>,
     /// The tags that it was begun with: its version gets these, whatever the source has by then.
-    tags: BTreeMap<String, String>,
+    tags: Option<BTreeMap<String, String>>,
+    /// The upload is another owner's: which parts it holds is not known yet.
+    unread: bool,
     /// Whether the open uploads of the key were asked for.
     listed: bool,
     /// Uploads that nobody completes any more.
@@ -35,12 +37,13 @@ impl Uploads {
     /// Whether the version that is being written gets the tags of `md`: it does unless it comes from an upload that was begun
     /// with others.
     pub(super) fn has_tags_of(&self, md: &ObjectMd) -> bool {
-        self.own.is_none() || self.tags == md.tags()
+        self.own.is_none() || self.tags == Some(md.tags())
     }
 
     /// The upload became a version.
     pub(super) fn completed(&mut self) {
         self.own = None;
+        self.unread = false;
         self.filled = false;
     }
 
@@ -60,6 +63,7 @@ impl CopyJob {
     pub(in crate::processor::copy) fn abandon_upload(&mut self) {
         if let Some(minting) = self.minting.as_deref_mut() {
             minting.uploads.filled = false;
+            minting.uploads.unread = false;
             minting.uploads.aborting.extend(minting.uploads.own.take());
         }
     }
@@ -73,7 +77,7 @@ impl CopyJob {
     /// Goes on towards a filled upload: others of the key are aborted, one is begun, parts are moved.
     pub(super) fn plan_upload<R: Rules>(&mut self, context: &mut Context<'_, R>) {
         let uploads = &mut self.minting().uploads;
-        if !uploads.listed || !uploads.aborting.is_empty() || uploads.own.is_none() {
+        if !uploads.listed || !uploads.aborting.is_empty() || uploads.own.is_none() || uploads.unread {
             self.stage = Stage::Preparing;
             return;
         }
@@ -101,6 +105,9 @@ impl CopyJob {
         if !uploads.listed {
             return MintingRequest::ListUploads { object };
         }
+        if let Some(upload) = uploads.own.clone() {
+            return MintingRequest::ListParts { object, upload };
+        }
         MintingRequest::CreateUpload { object, md: self.read_source().clone() }
     }
 
@@ -109,17 +116,33 @@ impl CopyJob {
         match reply {
             MintingReply::Done(ending) => self.upload_aborted(&ending),
             MintingReply::Uploads(Ending::Applied(open)) => {
+                let own = self.upload();
+                let inherited = self.inherited_upload().filter(|_| own.is_none());
                 let uploads = &mut self.minting().uploads;
                 uploads.listed = true;
+                if let Some(upload) = inherited.filter(|upload| open.contains(upload)) {
+                    uploads.own = Some(upload);
+                    uploads.tags = None;
+                    uploads.unread = true;
+                }
                 uploads.aborting =
                     open.into_iter().filter(|upload| uploads.own.as_ref() != Some(upload)).collect();
                 self.heard_from_target = Some(true);
             }
+            MintingReply::Parts(Ending::Applied(parts)) => {
+                self.minting().uploads.unread = false;
+                self.keep_parts(parts, context.rules);
+                self.heard_from_target = Some(true);
+            }
+            MintingReply::Parts(Ending::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                self.upload_lost();
+            }
             MintingReply::Created(Ending::Applied(upload)) => {
+                self.note_upload(upload.clone(), context.config);
                 let tags = self.read_source().tags();
                 let uploads = &mut self.minting().uploads;
                 uploads.own = Some(upload);
-                uploads.tags = tags;
+                uploads.tags = Some(tags);
                 uploads.filled = false;
                 self.deposit.parts.clear();
                 self.heard_from_target = Some(true);
@@ -129,23 +152,43 @@ impl CopyJob {
                 self.minting().uploads.listed = false;
                 return self.troubled(Side::Target, "TargetTimeout", None, context);
             }
-            MintingReply::Uploads(Ending::Unknown) => {
+            MintingReply::Uploads(Ending::Unknown) | MintingReply::Parts(Ending::Unknown) => {
                 return self.troubled(Side::Target, "TargetTimeout", None, context);
             }
             MintingReply::Uploads(Ending::Refused(refusal))
+            | MintingReply::Parts(Ending::Refused(refusal))
             | MintingReply::Created(Ending::Refused(refusal)) => {
                 return self.target_refused(&refusal, context);
             }
             MintingReply::Found(_)
             | MintingReply::Current(_)
             | MintingReply::Put { .. }
-            | MintingReply::Minted(_)
-            | MintingReply::Parts(_) => panic!("the reply is not about uploads"),
+            | MintingReply::Minted(_) => panic!("the reply is not about uploads"),
         }
         if self.stage == Stage::Preparing {
             self.plan_upload(context);
         } else if self.minting().uploads.is_swept() {
             self.stage = Stage::Ended;
+        }
+    }
+
+    /// Keeps the parts of an upload that are the source's; the others are moved again.
+    fn keep_parts<R: Rules>(&mut self, parts: Vec<UploadedPart>, rules: &R) {
+        for part in parts {
+            let wanted = self.deposit.layout.iter().find(|wanted| wanted.number == part.number);
+            let matches = wanted.is_some_and(|wanted| wanted.size == part.size && *wanted.md5 == *part.etag);
+            if wanted.is_some() && rules.keeps_noted_part(matches) {
+                self.deposit.parts.insert(part.number, Location::stored(&part.etag, ""));
+            }
+        }
+    }
+
+    /// At the end of a copy: an upload that an earlier owner began is not left behind.
+    pub(in crate::processor::copy) fn abandon_inherited_upload(&mut self) {
+        if self.minting.is_some()
+            && let Some(upload) = self.inherited_upload()
+        {
+            self.minting().uploads.aborting.push(upload);
         }
     }
 
