@@ -298,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_a_data_write_answered_reads_the_same_once_written() {
+        let written = Location::stored("data-1", "disk").to_json();
+        let read = Location::parse(written.as_str()).expect("just written");
+        assert_eq!((&*read.key, &*read.data_store_name), ("data-1", "disk"));
+        assert_eq!(Location::parse(read.to_json().as_str()).expect("just written"), read);
+    }
+
+    #[test]
     fn an_entry_survives_with_its_order_and_unknown_members() {
         for text in [
             r#"{"size":3,"key":"k","z":{"a":1e2},"start":0,"dataStoreETag":"1:x"}"#,

@@ -196,6 +196,7 @@ mod tests {
                 ExceptionState::Copying,
             ];
             for state in states {
+                let stored = Location::stored("data-1", "paris-disk").to_json();
                 let note = DepositNote {
                     content: "abc-1".to_owned(),
                     upload: Some("u1".into()),
@@ -203,7 +204,7 @@ mod tests {
                         number: 1,
                         size: 5,
                         digest: "abc".to_owned(),
-                        location: Location::stored("data-1", "paris-disk"),
+                        location: Location::parse(stored.as_str()).expect("just written"),
                     }],
                 };
                 let record = ExceptionRecord {
