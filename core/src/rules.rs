@@ -65,6 +65,11 @@ pub trait Rules: Clone {
         ledger.commit_point()
     }
 
+    /// I1: whether lost records are written down before the position passes them.
+    fn records_loss(&self) -> bool {
+        true
+    }
+
     /// I1: the queue offset that may be committed.
     fn commit_point(&self, ledger: &Ledger<Offset>) -> Offset {
         ledger.commit_point()
@@ -173,6 +178,11 @@ pub trait Rules: Clone {
     /// D3: the condition of a status write over the state that was read.
     fn status_condition(&self, read: StateTag) -> Option<Condition> {
         Some(Condition::Tag(read))
+    }
+
+    /// D3: whether what a status write overwrote on a source without conditional writes is written back.
+    fn restores_overwritten(&self) -> bool {
+        true
     }
 
     /// I5: the document that records an outcome, given the right one.

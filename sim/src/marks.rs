@@ -86,6 +86,15 @@ marks! {
     CommitRepeated = "commit-repeated", "a commit was recorded again after its answer was lost";
     RebalanceInFlight = "rebalance-with-calls-in-flight", "a group rebalanced while a member had calls in flight";
     StatusRequeueHeld = "unstable-revision-held", "a version that kept changing was held by the status processor";
+    JournalCutNoticed = "journal-cut-noticed", "a populator noticed that the journal had forgotten records";
+    JournalReplacedNoticed = "journal-replaced-noticed", "a populator noticed that the journal is another one";
+    StoppedAtLoss = "stopped-at-loss", "a populator stopped at a loss and was let go on";
+    LostAndQueued = "lost-record-resynced", "a version whose record was lost was queued from a listing";
+    OverwriteNoticed = "overwrite-noticed", "a populator found in the journal that a status write had overwritten something";
+    ChangeOverwritten = "change-overwritten", "a status write overwrote a client's change";
+    ChangeCameBack = "change-came-back", "a client's change that a status write had overwritten was written back";
+    RestorationOverwrote = "restoration-overwrote", "a restoration overwrote a client's later change";
+    EndingTakenBack = "ending-taken-back", "a status write took back the ending that another one had recorded";
     NullCopied = "null-version-copied", "a null version or an object without a version id was copied";
     NullAfterNewer = "null-copied-after-newer", "a null version reached a target that already showed a newer version of its key";
     MarkerFound = "copy-found-by-marker", "a copy was found by its marker at a target that mints ids";

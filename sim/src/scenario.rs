@@ -75,8 +75,14 @@ impl Scenario {
         };
         let keys = rng.between(2, keys_max);
         let keys = (0..keys).map(|key| ObjectKey::from(format!("dir/k{key} \u{e9}").as_str())).collect();
-        let site_count = sites;
         let nulls = rng.below(4) == 0 && self != Self::Minting;
+        let source_compares = rng.below(4) != 0 || self == Self::Minting;
+        // What has no id of its own has no place among versions that are told by their markers, and what was overwritten goes back
+        // there only with its key's next copy: one or the other.
+        let keeping = nulls || !source_compares;
+        let kind = |_| if keeping { TargetKind::KeepsVersions } else { self.kind(rng) };
+        let kinds: Vec<TargetKind> = (0..sites).map(kind).collect();
+        let minting = kinds.iter().any(|kind| *kind != TargetKind::KeepsVersions);
         let sites = (0..sites).map(|site| Site::from(format!("site-{site}").as_str())).collect();
         Shape {
             sites,
@@ -94,10 +100,9 @@ impl Scenario {
             replays: rng.coin(),
             repeats: rng.coin(),
             nulls,
-            // What has no id of its own has no place among versions that are told by their markers: one or the other.
-            kinds: (0..site_count)
-                .map(|_| if nulls { TargetKind::KeepsVersions } else { self.kind(rng) })
-                .collect(),
+            source_compares,
+            marks_changes: !minting && rng.coin(),
+            kinds,
         }
     }
 }
@@ -131,6 +136,10 @@ pub struct Shape {
     pub nulls: bool,
     /// What kind of target each site is.
     pub kinds: Vec<TargetKind>,
+    /// Whether the source marks every change of a version (`microVersionId`), as the embedded site does.
+    pub marks_changes: bool,
+    /// Whether metadata writes at the source compare before they write.
+    pub source_compares: bool,
     /// Whether replay topics are configured.
     pub replays: bool,
 }

@@ -16,6 +16,11 @@ pub mod origin_op {
     pub const FAILED: &str = "s3:Replication:OperationFailedReplication";
     /// A site was set back to be done again.
     pub const PENDING: &str = "s3:Replication:OperationPendingReplication";
+    /// What all operations of the engine start with.
+    pub const PREFIX: &str = "s3:Replication:Operation";
+    /// A client's revision that a status write had overwritten was written back (decision D3). The number of the journal record that
+    /// showed it follows.
+    pub const RESTORED: &str = "s3:Replication:OperationRestoredRevision:";
 }
 
 /// The account id in an envelope: entries built from metadata carry it as null, messages may leave it out, and both forms

@@ -7,8 +7,9 @@ use crate::id::Bucket;
 use super::json_text::{
     JsonError, RawJson, check, elements, text_of, write_compact, write_name, write_string,
 };
-use super::key::strip_format_prefix;
+use super::key::{is_master, object_key, strip_format_prefix};
 use super::members::{self, Slot};
+use super::{ObjectMd, ObjectRef, VersionRef};
 
 /// Why a text is not a journal record or entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +150,22 @@ impl LogRecord {
         }
         out.push_str("]}");
         out
+    }
+
+    /// The versions that this record writes, with their metadata: entries of versions and of null versions, without the copies that
+    /// master keys hold. What cannot be read is left out; the filter says so.
+    pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, ObjectMd)> + '_ {
+        self.entries.iter().filter_map(|entry| {
+            let (key, value) = (strip_format_prefix(entry.key.as_deref()?), entry.value.as_deref()?);
+            let md = ObjectMd::parse(value).ok().filter(|_| &*entry.kind == "put")?;
+            let version = match md.version_ref() {
+                VersionRef::Version(_) if is_master(key) => return None,
+                VersionRef::Version(id) => VersionRef::Version(id),
+                // An object without an id becomes the null version when something is written to it.
+                VersionRef::Null | VersionRef::Unversioned => VersionRef::Null,
+            };
+            Some((ObjectRef { bucket: self.db.clone(), key: object_key(key).into(), version }, md))
+        })
     }
 
     /// What the filter gets to see of this record: every entry that has a value, its key without format prefix

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::call::{Ending, RefusalKind};
 use crate::id::{EffectId, EffectIds, JournalEpoch, Seq};
-use crate::model::{Decision, FilterConfig, LogRecord};
+use crate::model::{Decision, FilterConfig, LogRecord, ObjectMd, ObjectRef};
 use crate::parts::Ledger;
-use crate::populator::{Batch, Effect, Event, StopReason, StoredPosition};
+use crate::populator::loss::Lookout;
+use crate::populator::restore::Restorations;
+use crate::populator::watch::Watch;
+use crate::populator::{AfterLoss, Batch, Effect, Event, Loss, LossKind, StopReason, StoredPosition};
+use crate::request::{Condition, Side, SiteReply, SiteRequest};
 use crate::rules::Rules;
 use crate::time::{Instant, Now, Span};
 
@@ -17,6 +21,18 @@ pub enum Bootstrap {
     Oldest,
     /// After the newest record: history is left out, as upstream does with bucketd (replication reference 2.4).
     End,
+}
+
+/// What a populator remembers of a source without conditional metadata writes (decision D3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchLimits {
+    /// Versions whose last client revision is remembered; beyond it the one that changed least recently is forgotten.
+    pub versions_max: usize,
+    /// Records before the stored position that a new owner reads to know what was written last. They have to reach back further than
+    /// a status write takes.
+    pub lookback: u64,
+    /// Versions that are restored at once; nothing is read while there are more.
+    pub restorations_max: usize,
 }
 
 /// How a populator works.
@@ -38,6 +54,12 @@ pub struct Config {
     pub retry_delay: Span,
     /// Where to start without a stored position.
     pub bootstrap: Bootstrap,
+    /// What to do when the journal forgot records that were not queued, or went back.
+    pub after_cut: AfterLoss,
+    /// What to do when the journal is another one than the position belongs to.
+    pub after_replaced: AfterLoss,
+    /// Watch for what status writes overwrite: for sources without conditional metadata writes.
+    pub watch: Option<WatchLimits>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +70,8 @@ enum Phase {
     Loading,
     /// Asking the journal where it starts and ends.
     Bootstrapping,
+    /// Having a loss written down, and then the position where reading goes on.
+    Losing,
     /// Reading and publishing.
     Running,
     /// Stopped for good.
@@ -69,6 +93,12 @@ pub struct Summary {
     pub queued: u64,
     /// Entries that could not be read and were skipped since the start (decision D18).
     pub unreadable: u64,
+    /// How often records were lost since the start.
+    pub losses: u64,
+    /// How often a status write had overwritten something since the start.
+    pub overwritten: u64,
+    /// How often something overwritten was written back since the start.
+    pub restored: u64,
 }
 
 /// The populator. One task owns it.
@@ -85,6 +115,14 @@ pub struct Populator<R> {
     ledger: Ledger<Seq>,
     next: Seq,
     producer: u64,
+    /// The first record to publish; those before it are only watched.
+    publish_from: Seq,
+    watch: Option<Watch>,
+    restorations: Restorations,
+    lookout: Lookout,
+    /// The loss that is being written down.
+    loss: Option<Loss>,
+    recording: Option<EffectId>,
     loading: Option<EffectId>,
     reading: Option<EffectId>,
     /// The save under way: its position, and whether its ending was unknown.
@@ -103,6 +141,7 @@ impl<R: Rules> Populator<R> {
     /// A populator that waits to become the owner of its journal.
     pub fn new(config: Config, rules: R) -> Self {
         Self {
+            watch: config.watch.map(|limits| Watch::new(limits.versions_max)),
             config,
             rules,
             now: Now::default(),
@@ -114,6 +153,11 @@ impl<R: Rules> Populator<R> {
             ledger: Ledger::new(Seq(0)),
             next: Seq(0),
             producer: 1,
+            publish_from: Seq(0),
+            restorations: Restorations::default(),
+            lookout: Lookout::default(),
+            loss: None,
+            recording: None,
             loading: None,
             reading: None,
             saving: None,
@@ -140,6 +184,8 @@ impl<R: Rules> Populator<R> {
             Event::JournalRead { id, ending } => self.journal_read(id, ending),
             Event::Published { id, ending } => self.published(id, &ending),
             Event::PositionSaved { id, ending } => self.position_saved(id, ending),
+            Event::LossRecorded { id, ending } => self.loss_recorded(id, &ending),
+            Event::Replied { id, reply } => self.replied(id, reply),
             Event::Timer => self.timer(),
         }
         self.proceed();
@@ -156,14 +202,19 @@ impl<R: Rules> Populator<R> {
             return None;
         }
         let may_save = self.saving.is_none() && self.doubtful.is_none();
-        [self.retry_at, self.save_due.filter(|_| may_save)].into_iter().flatten().min()
+        let save_due = self.save_due.filter(|_| may_save);
+        [self.retry_at, save_due, self.restorations.next_due()].into_iter().flatten().min()
     }
 
     /// Counts for the operator.
     pub fn summary(&self) -> Summary {
         Summary {
             position: self.next,
-            saved: self.stored.position.map_or(Seq(0), |(seq, _)| seq),
+            // While a loss is written down, what is stored may be a number of another journal.
+            saved: match self.stored.position {
+                Some((seq, _)) if self.phase != Phase::Losing => seq,
+                Some(_) | None => Seq(0),
+            },
             in_flight: self.in_flight.len(),
             ..self.summary
         }
@@ -189,6 +240,9 @@ impl<R: Rules> Populator<R> {
         if self.retry_at.is_some_and(|at| at <= self.now.mono) {
             self.retry_at = None;
         }
+        while let Some(object) = self.restorations.pop_due(self.now.mono) {
+            self.read_overwritten(object);
+        }
     }
 
     /// Asks for whatever the present phase needs next.
@@ -200,13 +254,17 @@ impl<R: Rules> Populator<R> {
             Phase::Idle | Phase::Stopped => {}
             Phase::Loading => self.load(),
             Phase::Bootstrapping => self.read(None),
+            Phase::Losing => self.lose(),
             Phase::Running => {
                 if self.doubtful.is_some() {
                     self.load();
                 } else {
                     self.save_if_due();
                 }
-                if self.in_flight.len() < self.config.in_flight_max {
+                let restorations_max = self.config.watch.map_or(0, |limits| limits.restorations_max);
+                if self.in_flight.len() < self.config.in_flight_max
+                    && self.restorations.len() <= restorations_max
+                {
                     self.read(Some(self.next));
                 }
             }
@@ -247,8 +305,13 @@ impl<R: Rules> Populator<R> {
             }
             self.doubtful = None;
             self.stored = stored;
-            if self.phase == Phase::Running {
-                return self.note_progress();
+            match self.phase {
+                Phase::Running => return self.note_progress(),
+                Phase::Losing if self.loss.is_none() && stored.position == Some((attempted, self.epoch)) => {
+                    return self.go_on(attempted);
+                }
+                Phase::Losing => return,
+                Phase::Idle | Phase::Loading | Phase::Bootstrapping | Phase::Stopped => {}
             }
         }
         self.stored = stored;
@@ -258,6 +321,9 @@ impl<R: Rules> Populator<R> {
                 self.epoch = epoch;
                 self.phase = Phase::Running;
                 self.rewind(position);
+                if let Some(limits) = self.config.watch {
+                    self.next = Seq(position.0.saturating_sub(limits.lookback));
+                }
             }
         }
     }
@@ -278,20 +344,92 @@ impl<R: Rules> Populator<R> {
             self.rewind(start);
             return self.save(start);
         }
-        if batch.epoch != self.epoch {
-            return self.stop(StopReason::EpochChanged { stored: self.epoch, found: batch.epoch });
+        if batch.epoch == self.epoch && self.next < self.publish_from && batch.oldest > self.next {
+            // What is only watched may be gone.
+            self.next = batch.oldest.min(self.publish_from);
         }
-        if batch.oldest > self.next {
-            return self.stop(StopReason::HistoryLost { wanted: self.next, oldest: batch.oldest });
+        if let Some(loss) =
+            self.lookout.judge(&batch, self.epoch, self.next, self.rules.position_to_save(&self.ledger))
+        {
+            return self.lost(loss);
+        }
+        if batch.end < self.next {
+            return self.try_later();
         }
         for (seq, record) in batch.records {
             if seq >= self.next {
-                self.publish_record(seq, &record);
+                self.watch_record(seq, &record);
+                if seq >= self.publish_from {
+                    self.publish_record(seq, &record);
+                }
                 self.next = seq.next();
             }
         }
         self.next = self.next.max(batch.next);
         self.note_progress();
+    }
+
+    /// Records are gone that were not queued. Nothing is read or published any more until that is written down and the position
+    /// behind it is stored.
+    fn lost(&mut self, loss: Loss) {
+        let then = match loss.kind() {
+            LossKind::Replaced => self.config.after_replaced,
+            LossKind::CutOff | LossKind::WentBack => self.config.after_cut,
+        };
+        if then == AfterLoss::Stop {
+            return self.stop(StopReason::HistoryLost(loss));
+        }
+        // What is under way counts as lost: the old producer delivers nothing more.
+        self.producer += 1;
+        self.rewind(loss.wanted.0);
+        self.loss = Some(loss);
+        self.phase = Phase::Losing;
+    }
+
+    /// Asks for what a loss needs next: that it is written down, then the position.
+    fn lose(&mut self) {
+        if self.saving.is_some() || self.recording.is_some() {
+            return;
+        }
+        if self.doubtful.is_some() {
+            return self.load();
+        }
+        if let Some(loss) = self.loss
+            && self.rules.records_loss()
+        {
+            let id = self.ids.next();
+            self.recording = Some(id);
+            return self.effects.push_back(Effect::RecordLoss { id, loss });
+        }
+        self.pass_loss();
+        self.save(self.next);
+    }
+
+    fn loss_recorded(&mut self, id: EffectId, ending: &Ending<()>) {
+        if self.recording.take_if(|recording| *recording == id).is_none() {
+            return;
+        }
+        let Ending::Applied(()) = ending else { return self.try_later() };
+        self.pass_loss();
+    }
+
+    /// Moves behind the loss, in memory only.
+    fn pass_loss(&mut self) {
+        if let Some(Loss { resumes: (seq, epoch), .. }) = self.loss.take() {
+            self.summary.losses += 1;
+            self.epoch = epoch;
+            self.next = seq;
+        }
+    }
+
+    /// The position behind a loss is stored: reading goes on there.
+    fn go_on(&mut self, position: Seq) {
+        self.phase = Phase::Running;
+        self.rewind(position);
+        // What was written meanwhile is not known: what is remembered proves nothing any more.
+        if let Some(watch) = &mut self.watch {
+            watch.gap();
+        }
     }
 
     fn publish_record(&mut self, seq: Seq, record: &LogRecord) {
@@ -326,6 +464,100 @@ impl<R: Rules> Populator<R> {
         }
     }
 
+    /// Looks for what status writes overwrote.
+    fn watch_record(&mut self, seq: Seq, record: &LogRecord) {
+        let Some(watch) = self.watch.as_mut().filter(|watch| !watch.has_seen(seq)) else { return };
+        let mut overwritten = Vec::new();
+        for (object, md) in record.versions() {
+            if watch.look(&object, md) && self.rules.restores_overwritten() {
+                overwritten.push(object);
+            }
+        }
+        watch.seen(seq);
+        for object in overwritten {
+            self.summary.overwritten += 1;
+            self.effects.push_back(Effect::Overwritten { seq, object: object.clone() });
+            if self.restorations.begin(&object, seq) {
+                self.read_overwritten(object);
+            }
+        }
+    }
+
+    fn read_overwritten(&mut self, object: ObjectRef) {
+        let id = self.ids.next();
+        self.restorations.sent(id, object.clone());
+        let request = SiteRequest::ReadMetadata { side: Side::Source, object };
+        self.effects.push_back(Effect::Call { id, request: Box::new(request) });
+    }
+
+    fn replied(&mut self, id: EffectId, reply: SiteReply) {
+        let Some((object, seq)) = self.restorations.replied(id) else { return };
+        match reply {
+            SiteReply::Metadata(Ending::Applied(stored)) => {
+                let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&object, &stored, seq));
+                match remedy {
+                    Some(md) => self.write_back(object, md, &stored),
+                    None => self.restoration_ended(object),
+                }
+            }
+            SiteReply::Written(Ending::Applied(())) => {
+                self.summary.restored += 1;
+                self.restoration_ended(object);
+            }
+            SiteReply::Metadata(Ending::Refused(refusal)) | SiteReply::Written(Ending::Refused(refusal)) => {
+                match refusal.kind {
+                    RefusalKind::NotFound | RefusalKind::BucketNotFound => self.restoration_ended(object),
+                    RefusalKind::Conflict => self.read_overwritten(object),
+                    RefusalKind::Throttled { .. }
+                    | RefusalKind::BucketUnversioned
+                    | RefusalKind::Denied
+                    | RefusalKind::ExpiredCredentials
+                    | RefusalKind::Unavailable
+                    | RefusalKind::BadDigest
+                    | RefusalKind::InvalidState
+                    | RefusalKind::TooLarge
+                    | RefusalKind::Fenced
+                    | RefusalKind::Invalid => self.restore_later(&object),
+                }
+            }
+            // What a write of unknown ending did shows in the source.
+            SiteReply::Metadata(Ending::Unknown) | SiteReply::Written(Ending::Unknown) => {
+                self.restore_later(&object);
+            }
+            SiteReply::Moved { .. }
+            | SiteReply::Deleted(_)
+            | SiteReply::Rules(_)
+            | SiteReply::Bucket(_)
+            | SiteReply::Minting(_) => {
+                panic!("the populator asked for metadata only");
+            }
+        }
+    }
+
+    fn write_back(&mut self, object: ObjectRef, md: ObjectMd, stored: &ObjectMd) {
+        let id = self.ids.next();
+        self.restorations.sent(id, object.clone());
+        let condition = Some(Condition::Tag(stored.state_tag()));
+        let request =
+            SiteRequest::WriteMetadata { side: Side::Source, object, md, condition, keep_data: false };
+        self.effects.push_back(Effect::Call { id, request: Box::new(request) });
+    }
+
+    fn restore_later(&mut self, object: &ObjectRef) {
+        self.restorations.wait(object, self.now.mono + self.config.retry_delay);
+    }
+
+    fn restoration_ended(&mut self, object: ObjectRef) {
+        if self.restorations.ended(&object) {
+            self.read_overwritten(object);
+        } else {
+            if let Some(watch) = &mut self.watch {
+                watch.unpin(&object);
+            }
+            self.note_progress();
+        }
+    }
+
     fn published(&mut self, id: EffectId, ending: &Ending<()>) {
         let Some(seq) = self.in_flight.remove(&id) else { return };
         if !self.rules.is_acknowledged(ending) {
@@ -353,6 +585,7 @@ impl<R: Rules> Populator<R> {
         self.reading = None;
         self.ledger = Ledger::new(position);
         self.next = position;
+        self.publish_from = position;
         self.save_due = None;
     }
 
@@ -364,6 +597,7 @@ impl<R: Rules> Populator<R> {
     fn unsaved(&self) -> Option<Seq> {
         let saved = self.stored.position.map(|(seq, _)| seq)?;
         let reached = self.rules.position_to_save(&self.ledger);
+        let reached = self.restorations.first().map_or(reached, |first| reached.min(first));
         (reached > saved).then_some(reached)
     }
 
@@ -405,6 +639,11 @@ impl<R: Rules> Populator<R> {
         let Some((_, position)) = self.saving.take_if(|(saving, _)| *saving == id) else { return };
         match ending {
             Ending::Applied(version) => {
+                if self.phase == Phase::Losing && self.loss.is_none() {
+                    // Another journal has other numbers.
+                    self.stored = StoredPosition { position: Some((position, self.epoch)), version };
+                    return self.go_on(position);
+                }
                 let before = self.stored.position.map(|(seq, _)| seq);
                 assert!(before.is_none_or(|before| before <= position), "I1: the saved position went back");
                 self.stored = StoredPosition { position: Some((position, self.epoch)), version };
@@ -419,7 +658,9 @@ impl<R: Rules> Populator<R> {
                 self.stop(StopReason::Fenced);
             }
             Ending::Refused(_) => {
-                self.save_due = Some(self.now.mono);
+                if self.phase == Phase::Running {
+                    self.save_due = Some(self.now.mono);
+                }
                 self.first_save_failed(position);
                 self.try_later();
             }

@@ -1,16 +1,21 @@
 //! The populator: journal records in, queue messages out, and a saved position that never passes an unacknowledged one.
 
+mod loss;
 mod machine;
+mod restore;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-pub use machine::{Bootstrap, Config, Populator, Summary};
+pub use loss::{AfterLoss, Loss, LossKind};
+pub use machine::{Bootstrap, Config, Populator, Summary, WatchLimits};
 
 use std::sync::Arc;
 
 use crate::call::Ending;
 use crate::id::{EffectId, JournalEpoch, Seq};
-use crate::model::{LogRecord, PopulatorEntry, Publish};
+use crate::model::{LogRecord, ObjectRef, PopulatorEntry, Publish};
+use crate::request::{SiteReply, SiteRequest};
 use crate::time::Span;
 
 /// What the populator is told.
@@ -47,6 +52,20 @@ pub enum Event {
         id: EffectId,
         /// `Refused(Conflict)` or `Refused(Fenced)` means that somebody else owns the journal now.
         ending: Ending<u64>,
+    },
+    /// To [`Effect::RecordLoss`].
+    LossRecorded {
+        /// The effect this answers.
+        id: EffectId,
+        /// Whether it is written down.
+        ending: Ending<()>,
+    },
+    /// To [`Effect::Call`].
+    Replied {
+        /// The effect this answers.
+        id: EffectId,
+        /// How it ended.
+        reply: SiteReply,
     },
     /// A timer is due.
     Timer,
@@ -126,6 +145,27 @@ pub enum Effect {
         /// The node version that this write replaces.
         version: u64,
     },
+    /// Write down durably that records are lost. Writing the same loss twice is harmless.
+    RecordLoss {
+        /// Answer with this id.
+        id: EffectId,
+        /// What is lost.
+        loss: Loss,
+    },
+    /// A status write overwrote what a client had written, or another status (decision D3): for people. Not answered.
+    Overwritten {
+        /// The journal record that shows it.
+        seq: Seq,
+        /// The version.
+        object: ObjectRef,
+    },
+    /// A request to the source: what was overwritten is read and written back.
+    Call {
+        /// Answer with this id.
+        id: EffectId,
+        /// The request.
+        request: Box<SiteRequest>,
+    },
     /// Stopped: fenced by another owner, or the journal lost records. The driver reports it and starts over or exits.
     Stopped {
         /// Why.
@@ -134,24 +174,12 @@ pub enum Effect {
 }
 
 /// Why a populator stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// Another populator owns the journal.
     Fenced,
     /// Ownership was given up or lost.
     OwnershipLost,
-    /// The journal no longer has records that were not replicated yet.
-    HistoryLost {
-        /// The record that should have come next.
-        wanted: Seq,
-        /// The oldest record that is still there.
-        oldest: Seq,
-    },
-    /// The journal is another one than the stored position belongs to.
-    EpochChanged {
-        /// The epoch stored with the position.
-        stored: JournalEpoch,
-        /// The epoch the journal has now.
-        found: JournalEpoch,
-    },
+    /// Records are lost that were never queued, and the configuration says to stop.
+    HistoryLost(Loss),
 }

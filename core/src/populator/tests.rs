@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Batch, Bootstrap, Config, Effect, Event, Populator, StopReason, StoredPosition};
+use super::{
+    AfterLoss, Batch, Bootstrap, Config, Effect, Event, Loss, LossKind, Populator, StopReason,
+    StoredPosition, WatchLimits,
+};
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::id::{EffectId, JournalEpoch, Seq};
-use crate::model::{FilterConfig, LogEntry, LogRecord};
+use crate::model::{FilterConfig, LogEntry, LogRecord, ObjectMd, OverallStatus, SiteStatus, origin_op};
+use crate::request::{Condition, Side, SiteReply, SiteRequest};
 use crate::rules::Production;
 use crate::time::{Instant, Now, Span, WallTime};
 
@@ -29,6 +33,13 @@ struct Bench {
     /// Saves stay under way while this is set.
     hold_saves: bool,
     saving: Option<(EffectId, StoredPosition)>,
+    /// Losses written down; held back while the flag is set.
+    losses: Vec<Loss>,
+    /// Records that showed a loss at the source, and requests to it that were not answered yet.
+    overwritten: Vec<Seq>,
+    calls: Vec<(EffectId, SiteRequest)>,
+    hold_losses: bool,
+    losing: Option<(EffectId, Loss)>,
     /// The read that waits for something new.
     reading: Option<EffectId>,
 }
@@ -43,6 +54,9 @@ fn config() -> Config {
         save_records: 1_000,
         retry_delay: Span::from_millis(500),
         bootstrap: Bootstrap::Oldest,
+        after_cut: AfterLoss::GoOn,
+        after_replaced: AfterLoss::GoOn,
+        watch: None,
     }
 }
 
@@ -69,6 +83,11 @@ impl Bench {
             save_ending: None,
             hold_saves: false,
             saving: None,
+            losses: Vec::new(),
+            overwritten: Vec::new(),
+            calls: Vec::new(),
+            hold_losses: false,
+            losing: None,
             reading: None,
         }
     }
@@ -110,6 +129,14 @@ impl Bench {
                     });
                     self.machine.handle(self.now, Event::PositionSaved { id, ending });
                 }
+                Effect::RecordLoss { id, loss } if self.hold_losses => self.losing = Some((id, loss)),
+                Effect::RecordLoss { id, loss } => {
+                    self.losses.push(loss);
+                    let recorded = Event::LossRecorded { id, ending: Ending::Applied(()) };
+                    self.machine.handle(self.now, recorded);
+                }
+                Effect::Overwritten { seq, .. } => self.overwritten.push(seq),
+                Effect::Call { id, request } => self.calls.push((id, *request)),
                 Effect::Stopped { reason } => self.stopped = Some(reason),
                 Effect::Unreadable { .. } => {}
             }
@@ -120,7 +147,7 @@ impl Bench {
     fn read(&mut self, id: EffectId, from: Option<Seq>, limit: usize) {
         let end = Seq(self.journal.len() as u64 + 1);
         let start = from.unwrap_or(end);
-        if from.is_some() && start >= end {
+        if from.is_some() && start == end {
             self.reading = Some(id);
             return;
         }
@@ -130,8 +157,8 @@ impl Bench {
             .cloned()
             .enumerate()
             .map(|(index, record)| (Seq(index as u64 + 1), Arc::new(record)));
-        let records: Vec<_> =
-            all.filter(|(seq, _)| *seq >= start && *seq >= self.oldest).take(limit).collect();
+        let limit = if self.oldest > start { 0 } else { limit };
+        let records: Vec<_> = all.filter(|(seq, _)| *seq >= start).take(limit).collect();
         let next = records.last().map_or(start, |(seq, _)| seq.next());
         let batch = Batch { records, next, end, epoch: self.epoch, oldest: self.oldest };
         self.machine.handle(self.now, Event::JournalRead { id, ending: Ending::Applied(batch) });
@@ -256,16 +283,100 @@ fn a_save_of_unknown_ending_that_somebody_else_overtook_stops_the_machine() {
 }
 
 #[test]
-fn a_journal_that_lost_records_or_changed_is_never_read_on() {
+fn a_journal_that_lost_records_or_changed_is_not_read_on_if_told_to_stop() {
+    let config = || Config { after_cut: AfterLoss::Stop, after_replaced: AfterLoss::Stop, ..config() };
     let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
     bench.oldest = Seq(4);
     let bench = bench.start();
-    assert_eq!(bench.stopped, Some(StopReason::HistoryLost { wanted: Seq(2), oldest: Seq(4) }));
+    let cut = Loss { wanted: (Seq(2), EPOCH), resumes: (Seq(4), EPOCH) };
+    assert_eq!(bench.stopped, Some(StopReason::HistoryLost(cut)));
+    assert_eq!(cut.kind(), LossKind::CutOff);
 
     let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
     bench.epoch = JournalEpoch(8);
     let bench = bench.start();
-    assert_eq!(bench.stopped, Some(StopReason::EpochChanged { stored: EPOCH, found: JournalEpoch(8) }));
+    let replaced = Loss { wanted: (Seq(2), EPOCH), resumes: (Seq(1), JournalEpoch(8)) };
+    assert_eq!(bench.stopped, Some(StopReason::HistoryLost(replaced)));
+    assert_eq!(replaced.kind(), LossKind::Replaced);
+}
+
+#[test]
+fn a_loss_is_written_down_before_the_position_passes_it() {
+    let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
+    bench.oldest = Seq(4);
+    bench.hold_losses = true;
+    let mut bench = bench.start();
+    bench.pass(Span::from_secs(5));
+    assert!(bench.saves.is_empty() && bench.publishes.is_empty());
+    let (id, loss) = bench.losing.take().expect("the loss is being written down");
+    assert_eq!(loss, Loss { wanted: (Seq(2), EPOCH), resumes: (Seq(4), EPOCH) });
+    bench.handle(Event::LossRecorded { id, ending: Ending::Unknown });
+    bench.pass(Span::from_secs(1));
+    assert!(bench.saves.is_empty());
+    let (id, again) = bench.losing.take().expect("it is written down again");
+    assert_eq!(again, loss);
+    bench.handle(Event::LossRecorded { id, ending: Ending::Applied(()) });
+    assert_eq!(bench.saves, [Seq(4)]);
+    let seqs: Vec<Seq> = bench.publishes.iter().map(|publish| publish.2).collect();
+    assert_eq!(seqs, [Seq(4), Seq(5)]);
+    assert_eq!(bench.machine.summary().losses, 1);
+}
+
+#[test]
+fn another_journal_is_read_from_its_start_though_its_numbers_are_smaller() {
+    let mut bench = Bench::new(config(), &["PENDING"; 2]).stored_at(70);
+    bench.epoch = JournalEpoch(8);
+    let bench = bench.start();
+    let loss = Loss { wanted: (Seq(70), EPOCH), resumes: (Seq(1), JournalEpoch(8)) };
+    assert_eq!(bench.losses, [loss]);
+    assert_eq!(bench.stored.position, Some((Seq(1), JournalEpoch(8))));
+    assert_eq!(bench.publishes.len(), 2);
+}
+
+#[test]
+fn what_was_under_way_when_the_journal_was_cut_off_is_part_of_the_loss() {
+    let mut bench = Bench::new(Config { in_flight_max: 2, batch_max: 2, ..config() }, &["PENDING"; 6]);
+    bench = bench.stored_at(1).start();
+    assert_eq!(bench.publishes.len(), 2);
+    bench.oldest = Seq(5);
+    bench.acknowledge(0);
+    // The second record was published but is not known to be queued.
+    assert_eq!(bench.losses, [Loss { wanted: (Seq(2), EPOCH), resumes: (Seq(5), EPOCH) }]);
+    assert_eq!(bench.stored.position, Some((Seq(5), EPOCH)));
+    let late = bench.publishes.remove(0);
+    bench.handle(Event::Published { id: late.0, ending: Ending::Unknown });
+    assert_eq!(bench.stored.position, Some((Seq(5), EPOCH)));
+}
+
+#[test]
+fn a_save_behind_a_loss_whose_ending_is_unknown_is_looked_up() {
+    for applied in [false, true] {
+        let mut bench = Bench::new(config(), &["PENDING"; 5]).stored_at(2);
+        bench.oldest = Seq(4);
+        bench.save_ending = Some(Ending::Unknown);
+        bench.hold_losses = true;
+        let mut bench = bench.start();
+        let (id, _) = bench.losing.take().expect("the loss is being written down");
+        if applied {
+            bench.stored = StoredPosition { position: Some((Seq(4), EPOCH)), version: 4 };
+        }
+        bench.handle(Event::LossRecorded { id, ending: Ending::Applied(()) });
+        bench.pass(Span::from_secs(3));
+        assert_eq!(bench.stopped, None);
+        assert_eq!(bench.stored.position, Some((Seq(4), EPOCH)));
+        assert_eq!(bench.publishes.len(), 2);
+    }
+}
+
+#[test]
+fn a_journal_that_lags_is_waited_for_and_one_that_went_back_is_a_loss() {
+    let mut bench = Bench::new(config(), &["COMPLETED"; 3]).stored_at(9).start();
+    bench.pass(Span::from_secs(3));
+    assert!(bench.losses.is_empty());
+    bench.pass(Span::from_secs(3));
+    let loss = Loss { wanted: (Seq(9), EPOCH), resumes: (Seq(4), EPOCH) };
+    assert_eq!((bench.losses.as_slice(), loss.kind()), (&[loss][..], LossKind::WentBack));
+    assert_eq!(bench.stored.position, Some((Seq(4), EPOCH)));
 }
 
 #[test]
@@ -306,6 +417,99 @@ fn a_save_that_became_due_while_another_covered_it_does_not_stay_due() {
     bench.handle(Event::Timer);
     assert_eq!(bench.machine.poll_timeout(), None);
     assert!(bench.saving.is_none());
+}
+
+/// A version as a client leaves it, and as a status processor that read it does.
+fn tagged(tag: &str) -> ObjectMd {
+    let text = format!(
+        r#"{{"versionId":"v1","tags":{{"t":"{tag}"}},"originOp":"s3:ObjectTagging:Put","replicationInfo":{{"status":"PENDING","backends":[{{"site":"paris","status":"PENDING","dataStoreVersionId":""}}],"content":["METADATA"],"storageClass":"paris"}}}}"#
+    );
+    ObjectMd::parse(&text).expect("valid metadata")
+}
+
+fn completed(md: &ObjectMd) -> ObjectMd {
+    let replication =
+        md.replication().with_site_status(&"paris".into(), SiteStatus::Completed).with_computed_status();
+    md.with_replication(replication).with_origin_op(origin_op::COMPLETED)
+}
+
+/// A populator of a source without conditional writes, whose journal shows a change that a status write overwrote.
+fn watching(lookback: u64, position: u64) -> (Bench, ObjectMd, ObjectMd) {
+    let limits = WatchLimits { versions_max: 10, lookback, restorations_max: 10 };
+    let mut bench = Bench::new(Config { watch: Some(limits), ..config() }, &[]).stored_at(position);
+    let (old, new) = (tagged("a"), tagged("b"));
+    let stale = completed(&old);
+    let written = [&old, &new, &stale].map(|md| LogRecord {
+        timestamp: None,
+        db: "photos".into(),
+        entries: vec![LogEntry::put("key", md.to_json()), LogEntry::put("key\0v1", md.to_json())],
+    });
+    bench.journal = written.to_vec();
+    (bench.start(), new, stale)
+}
+
+impl Bench {
+    /// The one request to the source that is under way.
+    fn call(&mut self) -> (EffectId, SiteRequest) {
+        assert_eq!(self.calls.len(), 1);
+        self.calls.remove(0)
+    }
+
+    /// Answers a read of the source.
+    fn answer_read(&mut self, stored: &ObjectMd) {
+        let (id, request) = self.call();
+        assert!(matches!(request, SiteRequest::ReadMetadata { side: Side::Source, .. }), "{request:?}");
+        let reply = SiteReply::Metadata(Ending::Applied(stored.clone()));
+        self.handle(Event::Replied { id, reply });
+    }
+}
+
+#[test]
+fn a_client_s_change_that_a_status_write_overwrote_is_written_back_before_the_position_passes() {
+    let (mut bench, new, stale) = watching(0, 1);
+    assert_eq!(bench.overwritten, [Seq(3)]);
+    while !bench.publishes.is_empty() {
+        bench.acknowledge(0);
+    }
+    bench.pass(Span::from_secs(5));
+    assert_eq!(bench.stored.position, Some((Seq(3), EPOCH)), "the record that shows the loss is not passed");
+    bench.answer_read(&stale);
+    let (id, request) = bench.call();
+    let SiteRequest::WriteMetadata { md, condition, .. } = request else { panic!("{request:?}") };
+    assert_eq!((md.revision(), md.replication().status()), (new.revision(), &OverallStatus::Pending));
+    assert_eq!(condition, Some(Condition::Tag(stale.state_tag())));
+    // Nobody knows whether it was written: the source is looked at again.
+    bench.handle(Event::Replied { id, reply: SiteReply::Written(Ending::Unknown) });
+    bench.pass(Span::from_secs(1));
+    bench.answer_read(&stale);
+    let (id, _) = bench.call();
+    bench.handle(Event::Replied { id, reply: SiteReply::Written(Ending::Applied(())) });
+    bench.pass(Span::from_secs(5));
+    assert_eq!(bench.stored.position, Some((Seq(4), EPOCH)));
+    let summary = bench.machine.summary();
+    assert_eq!((summary.overwritten, summary.restored), (1, 1));
+}
+
+#[test]
+fn a_later_change_is_not_overwritten_by_a_restoration() {
+    let (mut bench, ..) = watching(0, 1);
+    bench.answer_read(&tagged("c"));
+    assert!(bench.calls.is_empty());
+    assert_eq!(bench.machine.summary().restored, 0);
+}
+
+#[test]
+fn a_new_owner_looks_back_to_learn_what_was_written_before() {
+    let (bench, ..) = watching(2, 3);
+    assert_eq!(bench.overwritten, [Seq(3)]);
+    assert!(bench.publishes.is_empty(), "what was read only to look back is not published again");
+    // What the journal does not have any more cannot be looked at, and is no loss.
+    let limits = WatchLimits { versions_max: 10, lookback: 100, restorations_max: 10 };
+    let mut bench = Bench::new(Config { watch: Some(limits), ..config() }, &["PENDING"; 5]).stored_at(4);
+    bench.oldest = Seq(3);
+    let bench = bench.start();
+    assert!(bench.losses.is_empty());
+    assert_eq!(bench.publishes.len(), 2);
 }
 
 proptest::proptest! {

@@ -10,8 +10,8 @@ use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, TopicPartition};
 use crate::intake::{Intake, IntakeLimits, Item, LaneKey};
 use crate::model::{
-    Message, ObjectEntry, ObjectMd, ObjectRef, Report, SiteMetric, StatusAction, StatusConfig, StatusPlan,
-    decide_status,
+    Message, ObjectEntry, ObjectMd, ObjectRef, Report, SiteMetric, SiteStatus, StatusAction, StatusConfig,
+    StatusPlan, decide_status,
 };
 use crate::parts::{InFlight, Retry, RetryDecision, RetryPolicy, Timers};
 use crate::request::{Side, SiteReply, SiteRequest};
@@ -122,9 +122,9 @@ pub struct StatusProcessor<R> {
     ids: EffectIds,
     effects: VecDeque<Effect>,
     intake: Intake<Box<Work>>,
-    /// Whose effect it is; ghosts are requests sent for partitions that are gone.
+    /// Whose effect it is; ghosts are writes sent for partitions that are gone, with the work that they ask for.
     owners: InFlight<LaneKey>,
-    ghosts: InFlight<LaneKey>,
+    ghosts: InFlight<(LaneKey, Option<Outgoing>)>,
     requeues: Requeues,
     timers: Timers<Timer>,
     summary: Summary,
@@ -253,7 +253,11 @@ impl<R: Rules> StatusProcessor<R> {
                 self.owners.remove(id);
                 // A write that is under way may still land: what follows for its key waits until it ended.
                 if work.stage == Stage::Writing {
-                    self.ghosts.insert(id, lane.clone());
+                    let again = work.steps.iter().find_map(|step| match step {
+                        Step::Publish(outgoing @ Outgoing::Requeue { .. }) => Some(outgoing.clone()),
+                        Step::Publish(_) | Step::Exception(_) => None,
+                    });
+                    self.ghosts.insert(id, (lane.clone(), again));
                     self.intake.lanes.block(lane);
                 }
             }
@@ -324,7 +328,11 @@ impl<R: Rules> StatusProcessor<R> {
     }
 
     fn replied(&mut self, id: EffectId, reply: SiteReply) {
-        if let Some(lane) = self.ghosts.remove(id) {
+        if let Some((lane, again)) = self.ghosts.remove(id) {
+            if let Some(outgoing) = again {
+                let id = self.ids.next();
+                self.effects.push_back(Effect::Publish { id, outgoing });
+            }
             return self.intake.lanes.unblock(&lane);
         }
         let Some(lane) = self.owners.remove(id) else { return };
@@ -389,7 +397,10 @@ impl<R: Rules> StatusProcessor<R> {
     fn carry_out(&mut self, lane: &LaneKey, stored: &ObjectMd, plan: StatusPlan) {
         let failure = plan.failure.map(|record| Step::Publish(Outgoing::Failed { record }));
         let gc = plan.gc.map(|action| Step::Publish(Outgoing::Gc { action: Box::new(action) }));
-        let steps: VecDeque<Step> = failure.into_iter().chain(gc).collect();
+        // Whoever sets a site back to PENDING also queues its work: the work that came with the request may be done already when
+        // an owner that was paused, or a second reading of the message, sets the site back once more.
+        let work = self.asked_again(lane, stored).map(|entry| Step::Publish(Outgoing::Requeue { entry }));
+        let steps: VecDeque<Step> = failure.into_iter().chain(gc).chain(work).collect();
         match plan.action {
             StatusAction::NoChange(_) => self.publish(lane, steps),
             StatusAction::Replay { topic, entry } => {
@@ -419,6 +430,18 @@ impl<R: Rules> StatusProcessor<R> {
                 });
             }
         }
+    }
+
+    /// The work of a report that sets its site back to PENDING.
+    fn asked_again(&self, lane: &LaneKey, stored: &ObjectMd) -> Option<Box<ObjectEntry>> {
+        let work = self.intake.lanes.running(lane)?;
+        let site = &work.report.site;
+        if work.report.status != SiteStatus::Pending || stored.replication().site_status(site).is_none() {
+            return None;
+        }
+        let mut entry = work.entry.with_md(stored.clone()).to_retry(site);
+        entry.site = Some(site.clone());
+        Some(Box::new(entry))
     }
 
     /// The stored revision is not the one that was copied: it is queued again, a few times; then the version is held

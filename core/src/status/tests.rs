@@ -385,3 +385,36 @@ fn nothing_is_recorded_on_a_version_that_became_a_replica() {
     bench.run();
     assert_eq!((bench.writes, bench.committed, bench.overall().as_str()), (0, Offset(1), "REPLICA"));
 }
+
+#[test]
+fn whoever_sets_a_site_back_also_queues_its_work() {
+    let mut bench = Bench::new(StatusConfig::default());
+    bench.report("paris", &SiteStatus::Failed, "x");
+    bench.run();
+    bench.published.clear();
+    bench.report("paris", &SiteStatus::Pending, "x");
+    bench.run();
+    assert_eq!(bench.status("paris"), "PENDING");
+    assert!(
+        matches!(&bench.published[..], [Outgoing::Requeue { entry }] if entry.site == Some("paris".into()))
+    );
+}
+
+#[test]
+fn a_write_that_sets_a_site_back_and_outlives_its_owner_still_queues_the_work() {
+    let mut bench = Bench::new(StatusConfig::default());
+    bench.report("paris", &SiteStatus::Failed, "x");
+    bench.run();
+    bench.published.clear();
+    bench.report("paris", &SiteStatus::Pending, "x");
+    let is_write = |effect: &Effect| matches!(effect, Effect::Call { request, .. } if matches!(**request, SiteRequest::WriteMetadata { .. }));
+    while !bench.held.front().is_some_and(is_write) {
+        let effect = bench.held.pop_front().expect("a write comes up");
+        bench.perform(effect);
+    }
+    let Some(Effect::Call { id: write, .. }) = bench.held.pop_front() else { panic!("just seen") };
+    bench.handle(Event::Queue(QueueEvent::Lost { epoch: Epoch(1), partitions: vec![Partition(0)] }));
+    bench.handle(Event::Replied { id: write, reply: SiteReply::Written(Ending::Applied(())) });
+    bench.run();
+    assert!(matches!(&bench.published[..], [Outgoing::Requeue { .. }]));
+}

@@ -129,6 +129,7 @@ impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
             in_flight: summary.in_flight as u64,
             queued: summary.queued,
             unreadable: summary.unreadable,
+            losses: summary.losses,
         });
         let outcomes_waiting =
             self.backlog(&self.daemons.status_group, std::slice::from_ref(&self.topics.status)).await?;

@@ -32,6 +32,9 @@ pub struct Populator {
     pub queued: u64,
     /// Entries that could not be read since the start.
     pub unreadable: u64,
+    /// How often the journal had lost records before they were queued, since the start.
+    #[serde(default)]
+    pub losses: u64,
 }
 
 /// One target site.

@@ -50,6 +50,12 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
         "journal read up to {}, {} behind; {} outcomes wait to be written",
         populator.position, populator.behind, status.outcomes_waiting
     );
+    if populator.losses > 0 {
+        println!(
+            "the journal lost records before they were queued, {} times: what was written then has to be queued again",
+            populator.losses
+        );
+    }
     println!(
         "{:<24} {:<12} {:>8} {:>8} {:>10} {:>9} {:>6} {:>7} {:>9}",
         "SITE", "STATE", "PENDING", "COPYING", "COMPLETED", "DEFERRED", "HELD", "FAILED", "LAG"

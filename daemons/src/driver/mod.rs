@@ -9,6 +9,7 @@ mod clock;
 mod consumption;
 pub mod counters;
 pub mod exceptions;
+mod losses;
 mod observe;
 pub mod populator;
 mod position;

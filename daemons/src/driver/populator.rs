@@ -18,8 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::answers::Answers;
 use super::clock::Clock;
 use super::counters::Counters;
+use super::losses;
 use super::position::{self, PositionNodes};
 use super::publisher::PUBLISH_TIME_MAX;
+use super::sites::{self, Sites};
 use crate::metrics::Registry;
 use crate::metrics::names::{self, ORIGIN};
 
@@ -30,7 +32,7 @@ const POSITION_TIME_MAX: Duration = Duration::from_secs(30);
 const READ_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// What the populator works with.
-pub struct PopulatorPorts<J, Q, C> {
+pub struct PopulatorPorts<J, Q, C, S> {
     /// The journal of the source.
     pub journal: Arc<J>,
     /// The queue.
@@ -39,6 +41,8 @@ pub struct PopulatorPorts<J, Q, C> {
     pub coordination: Arc<C>,
     /// Where in it.
     pub nodes: PositionNodes,
+    /// The source: what status writes overwrote is written back where it does not compare before it writes.
+    pub sites: Arc<S>,
     /// The replication topic.
     pub topic: Topic,
     /// The kind of log, for metrics (`raft-log`, `bucket-file`, ...).
@@ -77,9 +81,9 @@ impl PopulatorHandle {
 
 /// Starts a task that owns a populator, as the owner of the journal. It ends with `None` after
 /// [`PopulatorHandle::shut_down`], else with the reason why the machine stopped.
-pub fn start<J: Journal, Q: Queue, C: Coordination>(
+pub fn start<J: Journal, Q: Queue, C: Coordination, S: Sites>(
     config: Config,
-    ports: PopulatorPorts<J, Q, C>,
+    ports: PopulatorPorts<J, Q, C, S>,
     clock: Clock,
     drain_max: Span,
 ) -> (PopulatorHandle, tokio::task::JoinHandle<Option<StopReason>>) {
@@ -101,9 +105,9 @@ pub fn start<J: Journal, Q: Queue, C: Coordination>(
     (PopulatorHandle { commands: sender }, task)
 }
 
-struct Driver<J, Q: Queue, C> {
+struct Driver<J, Q: Queue, C, S> {
     machine: Populator<Production>,
-    ports: PopulatorPorts<J, Q, C>,
+    ports: PopulatorPorts<J, Q, C, S>,
     clock: Clock,
     drain_max: Span,
     commands: mpsc::Receiver<Command>,
@@ -116,7 +120,7 @@ struct Driver<J, Q: Queue, C> {
     stopped: Option<StopReason>,
 }
 
-impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
+impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
     async fn run(mut self) -> Option<StopReason> {
         self.apply(Event::Started);
         loop {
@@ -183,6 +187,9 @@ impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
         let (summary, labels) = (self.machine.summary(), [ORIGIN, ("logName", self.ports.log_name)]);
         self.ports.metrics.set(&names::READ_OFFSET, &labels, summary.position.0 as f64);
         self.ports.metrics.set(&names::LOG_SIZE, &labels, summary.end.0 as f64);
+        self.ports.metrics.set(&names::JOURNAL_LOSSES, &labels, summary.losses as f64);
+        self.ports.metrics.set(&names::OVERWRITTEN, &labels, summary.overwritten as f64);
+        self.ports.metrics.set(&names::RESTORED, &labels, summary.restored as f64);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -222,6 +229,28 @@ impl<J: Journal, Q: Queue, C: Coordination> Driver<J, Q, C> {
             }
             Effect::Unreadable { seq, reason } => {
                 tracing::error!(seq = seq.0, reason, "journal entry cannot be read and is passed over");
+            }
+            Effect::Overwritten { seq, object } => {
+                tracing::warn!(seq = seq.0, %object, "a status write overwrote what was written meanwhile; writing it back");
+            }
+            Effect::Call { id, request } => {
+                let sites = Arc::clone(&self.ports.sites);
+                let unknown = Event::Replied { id, reply: sites::unknown(&request) };
+                self.answers.start(sites::time_max(&request), unknown, async move {
+                    Event::Replied { id, reply: sites.call(*request).await }
+                });
+            }
+            Effect::RecordLoss { id, loss } => {
+                tracing::error!(?loss, kind = ?loss.kind(), "the journal lost records that were not queued: queue them from a listing");
+                let (store, node) = (Arc::clone(&self.ports.coordination), self.ports.nodes.lost.clone());
+                let at = self.clock.now().wall;
+                self.answers.start(
+                    POSITION_TIME_MAX,
+                    Event::LossRecorded { id, ending: Ending::Unknown },
+                    async move {
+                        Event::LossRecorded { id, ending: losses::record(&*store, &node, loss, at).await }
+                    },
+                );
             }
             Effect::Stopped { reason } => self.stopped = Some(reason),
         }

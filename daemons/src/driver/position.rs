@@ -1,5 +1,5 @@
 //! Where the populator's position is kept: a node with the position as decimal text, as existing installations have it,
-//! and beside it the epoch of the journal that it belongs to.
+//! and beside it the epoch of the journal that it belongs to, and what that journal lost ([`super::losses`]).
 
 use backbeat_backends::coordination::{
     Coordination, Expect, InvalidPath, Lifetime, Node, NodePath, NodeVersion,
@@ -17,6 +17,7 @@ const ABSENT: u64 = u64::MAX;
 pub struct PositionNodes {
     offset: NodePath,
     epoch: NodePath,
+    pub(super) lost: NodePath,
 }
 
 impl PositionNodes {
@@ -24,7 +25,11 @@ impl PositionNodes {
     /// appears twice, as upstream's does (replication reference 2.3).
     pub fn new(zookeeper_path: &str, log_id: &str) -> Result<Self, InvalidPath> {
         let state = NodePath::new(&format!("{zookeeper_path}{zookeeper_path}/logState/{log_id}"))?;
-        Ok(Self { offset: state.child("logOffset")?, epoch: state.child("logEpoch")? })
+        Ok(Self {
+            offset: state.child("logOffset")?,
+            epoch: state.child("logEpoch")?,
+            lost: state.child("logLost")?,
+        })
     }
 }
 

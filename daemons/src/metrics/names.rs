@@ -20,6 +20,12 @@ const STATUS_SECONDS: Kind = Kind::Histogram(&[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.
 families! {
     READ_OFFSET: Kind::Gauge, "s3_replication_read_offset", "Position of the populator in the journal.";
     LOG_SIZE: Kind::Gauge, "s3_replication_log_size", "Position of the newest record of the journal.";
+    JOURNAL_LOSSES: Kind::Gauge, "s3_replication_journal_losses",
+        "How often the journal had lost records before they were queued, since the populator started.";
+    OVERWRITTEN: Kind::Gauge, "s3_replication_lost_updates",
+        "How often a status write had overwritten what was written meanwhile, since the populator started.";
+    RESTORED: Kind::Gauge, "s3_replication_restored_updates",
+        "How often something overwritten was written back, since the populator started.";
     POPULATOR_MESSAGES: Kind::Counter, "s3_replication_populator_messages_total",
         "Messages published by the populator, by outcome.";
     POPULATOR_OBJECTS: Kind::Counter, "s3_replication_populator_objects_total",

@@ -231,6 +231,7 @@ impl Stack {
             queue: Arc::clone(&queue),
             coordination: Arc::clone(&coordination),
             nodes: PositionNodes::new(zookeeper_path.unwrap_or("/queue-populator"), LOG_ID)?,
+            sites: Arc::clone(&source_pair),
             topic: topics.replication.clone(),
             log_name: "embedded-log",
             counters: counters.clone(),

@@ -111,6 +111,11 @@ pub(super) fn populator(config: &Config) -> populator::Config {
         save_records: 10_000,
         retry_delay: Span::from_secs(1),
         bootstrap: populator::Bootstrap::Oldest,
+        after_cut: populator::AfterLoss::GoOn,
+        // Another journal may be the wrong one: somebody looks, and removes the stored position if it is right.
+        after_replaced: populator::AfterLoss::Stop,
+        // The embedded site compares before it writes: no update is ever lost.
+        watch: None,
     }
 }
 

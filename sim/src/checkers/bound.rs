@@ -27,7 +27,7 @@ pub(super) fn load(by: ProcId, in_flight: u32, held: u64) -> Result<(), Violatio
 pub(super) fn cost(history: &History, version: VerId, site: SiteId, calm: bool) -> Result<(), Violation> {
     let known = history.version(version);
     let at = &known.sites[site.index()];
-    let units = (known.parts + 1) * (known.newest() + 1 + at.retries);
+    let units = (known.parts + 1) * (known.newest() + 1 + at.retries + 2 * known.overwrites());
     let bound = if calm { CALM_MAX } else { STORM_MAX };
     if at.requests > units * bound {
         let message = format!(

@@ -75,6 +75,8 @@ fn outcome_settled(history: &History, facts: &Facts) -> bool {
     let at = &known.sites[site.index()];
     known.gone
         || *status == SiteStatus::Pending
+        // What is stored is older, by a lost update: what comes back is asked for anew.
+        || known.older_until > facts.order
         || at.not_pending_until > facts.order
         || at.last_queued > facts.order
         || at.parked

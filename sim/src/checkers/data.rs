@@ -47,12 +47,12 @@ impl Data {
         let at = &known.sites[site.index()];
         if let Some(shown) = at.target {
             let (first, _) = known.revision_of(shown).expect("what is shown was written by a client");
-            if revision < first {
+            if revision < first && !known.revived.contains(&content) {
                 let message =
                     format!("{name} went back from revision {first} of version {} to {revision}", version.0);
                 return Err(Violation::new("ORDER-1", message));
             }
-            if shown != content && at.changes > known.newest() {
+            if shown != content && at.changes > known.newest() + 2 * known.overwrites() {
                 let message = format!("version {} changed {} times at {name}", version.0, at.changes + 1);
                 return Err(Violation::new("DATA-2", message));
             }

@@ -55,6 +55,12 @@ pub(super) struct AtSite {
 pub(super) struct Version {
     pub(super) key: KeyId,
     pub(super) revisions: Vec<ClientRevision>,
+    /// The content that the source stores: another than the newest while a status write has overwritten that.
+    pub(super) stored: Content,
+    /// Older contents that status writes brought back to the source, in the order in which they did.
+    pub(super) revived: Vec<Content>,
+    /// Until when the source stored an older content; `u64::MAX` while it does.
+    pub(super) older_until: u64,
     pub(super) gone: bool,
     pub(super) replica: bool,
     /// Whether it is the null version of its key.
@@ -83,7 +89,17 @@ impl Version {
         Some((first, found.last().unwrap_or(first)))
     }
 
-    /// The revision stored now.
+    /// What the last revision says.
+    pub(super) fn newest_content(&self) -> Content {
+        self.revisions[self.newest() as usize].content
+    }
+
+    /// How often a status write brought back something older.
+    pub(super) fn overwrites(&self) -> u32 {
+        u32::try_from(self.revived.len()).expect("few overwrites")
+    }
+
+    /// The last revision that a client wrote.
     pub(super) fn newest(&self) -> u32 {
         u32::try_from(self.revisions.len()).expect("few revisions") - 1
     }
@@ -97,6 +113,8 @@ pub(super) struct History {
     pub(super) site_names: Vec<Site>,
     /// What kind of target each site is.
     pub(super) kinds: Vec<TargetKind>,
+    /// Whether metadata writes at the source compare before they write.
+    pub(super) source_compares: bool,
     pub(super) versions: Vec<Version>,
     /// Versions of each key in the order in which they first entered the replication topic.
     pub(super) queue_order: Vec<Vec<VerId>>,
@@ -111,11 +129,13 @@ impl History {
         kinds: Vec<TargetKind>,
         replays: usize,
         partitions: usize,
+        source_compares: bool,
     ) -> Self {
         Self {
             order: 1,
             site_names: sites,
             kinds,
+            source_compares,
             versions: Vec::new(),
             queue_order: vec![Vec::new(); keys],
             logs: vec![vec![Vec::new(); partitions]; replays + 2],
@@ -151,6 +171,8 @@ impl History {
         let at = &known.sites[site.index()];
         known.gone
             || at.completed.is_some_and(|completed| completed >= revision)
+            // The message was looked at while the source stored something older. What comes back asks anew.
+            || at.completed.is_some() && known.older_until > since
             || at.failed.is_some_and(|(failed, when)| failed >= revision && when > since)
             || at.parked
             || at.parked_at > since
@@ -168,6 +190,9 @@ impl History {
                     self.versions.push(Version {
                         key: *key,
                         revisions: Vec::with_capacity(2),
+                        stored: Content::of(md),
+                        revived: Vec::new(),
+                        older_until: 0,
                         gone: false,
                         replica: *replica,
                         is_null: md.is_null() || md.version_id().is_none(),
@@ -178,6 +203,10 @@ impl History {
                 }
                 let known = &mut self.versions[version.index()];
                 known.replica = *replica;
+                known.stored = Content::of(md);
+                if known.older_until == u64::MAX {
+                    known.older_until = order;
+                }
                 known.revisions.push(ClientRevision {
                     content: Content::of(md),
                     plain: Content::plain(md),
@@ -186,7 +215,19 @@ impl History {
                 self.note_statuses(*version, md);
             }
             Seen::ClientDeleted { version } => self.versions[version.index()].gone = true,
-            Seen::SourceWrote { version, after, .. } => self.note_statuses(*version, after),
+            Seen::SourceWrote { version, after, content, .. } => {
+                let known = &mut self.versions[version.index()];
+                if known.newest_content() != *content {
+                    if known.stored != *content {
+                        known.revived.push(*content);
+                    }
+                    known.older_until = u64::MAX;
+                } else if known.older_until == u64::MAX {
+                    known.older_until = order;
+                }
+                known.stored = *content;
+                self.note_statuses(*version, after);
+            }
             Seen::Queued { topic, partition, facts, .. } => {
                 self.note_message(*topic, *partition, facts, order);
             }
@@ -225,6 +266,7 @@ impl History {
                 self.versions[version.index()].sites[site.index()].retries += 1;
             }
             Seen::Journaled { .. }
+            | Seen::LossRecorded { .. }
             | Seen::FailureListed { .. }
             | Seen::Committed { .. }
             | Seen::PositionSaved { .. }

@@ -3,7 +3,7 @@
 
 use backbeat_core::model::SiteStatus;
 
-use super::history::History;
+use super::history::{History, Version};
 use super::populate::Population;
 use super::seen::Violation;
 use crate::world::ids::{SiteId, VerId};
@@ -24,7 +24,13 @@ pub struct Final {
 
 /// Whether every version that still asks for work has its ending, so that the run may stop.
 pub(super) fn is_done(history: &History, population: &Population, dead: &[SiteId]) -> bool {
-    population.missing().is_none() && first_open(history, dead, 0).is_none()
+    population.missing().is_none() && overwritten(history).is_none() && first_open(history, dead, 0).is_none()
+}
+
+/// The first version of which the source does not store what a client wrote last.
+fn overwritten(history: &History) -> Option<VerId> {
+    let lost = |known: &Version| !known.gone && known.stored != known.newest_content();
+    (0_u32..).zip(&history.versions).find(|(_, known)| lost(known)).map(|(id, _)| VerId(id))
 }
 
 fn first_open(history: &History, dead: &[SiteId], from: usize) -> Option<(VerId, SiteId)> {
@@ -42,6 +48,11 @@ fn first_open(history: &History, dead: &[SiteId], from: usize) -> Option<(VerId,
 pub(super) fn finish(history: &History, population: &Population, end: &Final) -> Result<(), Violation> {
     if let Some(seq) = population.missing() {
         return Err(Violation::new("LIVE-1", format!("journal record {seq} never reached the queue")));
+    }
+    if let Some(version) = overwritten(history) {
+        let message =
+            format!("what a client wrote of version {} was overwritten and never came back", version.0);
+        return Err(Violation::new("STATUS-3", message));
     }
     if let Some((version, site)) = first_open(history, &end.dead_sites, 0) {
         let id = if version.0 >= end.fresh_from {

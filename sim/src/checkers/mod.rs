@@ -97,7 +97,8 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// Checkers for a world of this size. `calm`: the run has no faults.
+    /// Checkers for a world of this size. `calm`: the run has no faults. `source_compares`: metadata writes at the source compare
+    /// before they write.
     pub fn new(
         keys: usize,
         sites: Vec<Site>,
@@ -105,6 +106,7 @@ impl Checkers {
         replays: usize,
         partitions: usize,
         calm: bool,
+        source_compares: bool,
     ) -> Self {
         Self {
             minting: Minting::default(),
@@ -112,7 +114,7 @@ impl Checkers {
             population: Population::new(keys),
             fifo: Fifo::new(keys, sites.len()),
             data: Data::default(),
-            history: History::new(keys, sites, kinds.to_vec(), replays, partitions),
+            history: History::new(keys, sites, kinds.to_vec(), replays, partitions, source_compares),
             calm,
             violation: None,
         }
@@ -142,12 +144,12 @@ impl Checkers {
         let history = &self.history;
         match seen {
             Seen::SourceWrote { version, before, after, content } => {
-                self.mark_source_write(before, after, marks);
+                self.mark_source_write(*version, before, (after, *content), marks);
                 let deleted = |site| self.minting.has_marker(history, site, *version);
                 status::source_wrote(history, *version, before, (after, *content), deleted)
             }
-            Seen::Journaled { seq, version, qualifies } => {
-                self.population.journaled(*seq, history.version(*version).key, *version, *qualifies);
+            Seen::Journaled { index, version, qualifies } => {
+                self.population.journaled(*index, history.version(*version).key, *version, *qualifies);
                 Ok(())
             }
             Seen::Queued { topic, facts, origin, replica, .. } => {
@@ -174,6 +176,7 @@ impl Checkers {
                 self.commits.check(history, *group, *topic, *partition, *upto, *generation)
             }
             Seen::PositionSaved { next } => self.population.saved(*next),
+            Seen::LossRecorded { first, end, oldest } => self.population.lost(*first, *end, *oldest),
             Seen::TargetAsked { by, site, version, .. } => {
                 bound::cost(history, *version, *site, self.calm)?;
                 self.fifo.asked(history, *by, *site, *version)
@@ -221,11 +224,33 @@ impl Checkers {
         }
     }
 
-    fn mark_source_write(&self, before: &ObjectMd, after: &ObjectMd, marks: &mut Marks) {
+    fn mark_source_write(
+        &self,
+        version: VerId,
+        before: &ObjectMd,
+        (after, content): (&ObjectMd, Content),
+        marks: &mut Marks,
+    ) {
+        let known = self.history.version(version);
+        if known.stored != content {
+            let newest = known.newest_content();
+            let restored = after.replication().status().as_str() == "PENDING";
+            marks.hit(match (content == newest, restored) {
+                (true, _) => Mark::ChangeCameBack,
+                (false, true) => Mark::RestorationOverwrote,
+                (false, false) => Mark::ChangeOverwritten,
+            });
+        }
         let mut completed = false;
         let mut pending = false;
         for site in &self.history.site_names {
             let (old, new) = (before.replication().site_status(site), after.replication().site_status(site));
+            if old == Some(&SiteStatus::Completed)
+                && new == Some(&SiteStatus::Pending)
+                && known.stored == content
+            {
+                marks.hit(Mark::EndingTakenBack);
+            }
             if old != new && new == Some(&SiteStatus::Failed) {
                 marks.hit(Mark::FailedFinal);
             }
@@ -240,13 +265,7 @@ impl Checkers {
         }
     }
 
-    fn mark_message(
-        &self,
-        topic: Topic,
-        facts: &Facts,
-        origin: Option<backbeat_core::id::Seq>,
-        marks: &mut Marks,
-    ) {
+    fn mark_message(&self, topic: Topic, facts: &Facts, origin: Option<usize>, marks: &mut Marks) {
         match &facts.kind {
             FactKind::Work { version, .. } => {
                 if origin.is_some_and(|seq| self.population.is_queued(seq)) {

@@ -1,7 +1,7 @@
 //! What crosses the boundary between the engine and the world: all that checkers ever see.
 
 use backbeat_core::exception::ExceptionRecord;
-use backbeat_core::id::{Offset, Partition, Seq};
+use backbeat_core::id::{Offset, Partition};
 use backbeat_core::model::{ObjectMd, SiteStatus};
 
 use crate::world::content::Content;
@@ -76,8 +76,8 @@ pub enum Seen<'a> {
     },
     /// A record was added to the journal.
     Journaled {
-        /// Its number.
-        seq: Seq,
+        /// Its place among all records that any journal of the source ever had.
+        index: usize,
         /// The version it is about.
         version: VerId,
         /// Whether it asks for replication.
@@ -91,8 +91,8 @@ pub enum Seen<'a> {
         partition: usize,
         /// The message in the checkers' words.
         facts: &'a Facts,
-        /// The journal record it comes from.
-        origin: Option<Seq>,
+        /// The place of the journal record it comes from.
+        origin: Option<usize>,
         /// Whether its metadata says that the version is a replica.
         replica: bool,
     },
@@ -125,8 +125,17 @@ pub enum Seen<'a> {
     },
     /// The coordination store recorded a position.
     PositionSaved {
-        /// The next record to read.
-        next: Seq,
+        /// The place of the next record to read.
+        next: usize,
+    },
+    /// The coordination store recorded that records are lost.
+    LossRecorded {
+        /// The place of the first one.
+        first: usize,
+        /// The place after the last one.
+        end: usize,
+        /// The place of the oldest record that can still be read.
+        oldest: usize,
     },
     /// A process sent a request that changes a target.
     TargetAsked {

@@ -94,6 +94,8 @@ faults! {
     ProducerQueueFull = "K19", Single, 10_000, "the producer's own queue is full";
     PartitionStalled = "K20", Tick, 8_000, "one partition silently delivers nothing for a long while";
     JournalDoubled = "L1", Single, 30_000, "the journal holds an entry twice after a failover";
+    JournalCut = "L2", Tick, 3_000, "the journal forgets records that were not read";
+    JournalReplaced = "L3", Tick, 1_500, "another journal takes the place of the journal";
     JournalStall = "L4", Tick, 8_000, "the journal tells nothing for a while, then everything";
     JournalAhead = "L5", Run, 1, "clients delete versions that were not replicated yet";
     SourceDeleted = "S1", Single, 2_000, "a version is deleted between two requests of a copy";

@@ -59,6 +59,8 @@ planted! {
     ForgetParked = "forget-parked", "settles a parked entry without writing it down";
     DeleteAfterTimeout = "delete-after-timeout", "deletes \"orphans\" after a time-out of the write that names them";
     AcceptCorruption = "accept-corruption", "accepts whatever digest the target stored";
+    SilentLoss = "silent-loss", "passes records that the journal lost without writing that down";
+    LeaveOverwritten = "leave-overwritten", "does not write back what a status write overwrote";
     UnknownPublish = "unknown-publish-is-acknowledged", "takes a publish whose ending is unknown for acknowledged";
     RefusedPublish = "refused-publish-is-acknowledged", "takes a publish that was refused for acknowledged";
     MintBlindly = "mint-blindly", "writes a version at a target that mints ids without looking for its marker";
@@ -93,6 +95,14 @@ impl Rules for Planted {
             (Self::SaveUnacknowledged, Some(highest)) => highest.next(),
             _ => ledger.commit_point(),
         }
+    }
+
+    fn records_loss(&self) -> bool {
+        *self != Self::SilentLoss
+    }
+
+    fn restores_overwritten(&self) -> bool {
+        *self != Self::LeaveOverwritten
     }
 
     fn commit_point(&self, ledger: &Ledger<Offset>) -> Offset {

@@ -239,6 +239,7 @@ impl<R: Rules> World<R> {
         {
             self.marks.hit(Mark::ReplicaQueuedByMistake);
         }
+        let origin = origin.and_then(|seq| self.source.index_of(seq));
         self.see(&Seen::Queued { topic, partition, facts: &facts, origin, replica });
         self.queue.append(topic, partition, Record { message, facts });
         match topic {

@@ -7,7 +7,7 @@ use backbeat_core::request::minting::MintingRequest;
 use backbeat_core::request::{Condition, MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
-use backbeat_core::{processor, status};
+use backbeat_core::{populator, processor, status};
 
 use super::content::Content;
 use super::ids::{GroupId, KeyId, ProcId, SiteId, VerId};
@@ -139,7 +139,7 @@ impl<R: Rules> World<R> {
         match self.processes[to.index()].role {
             Role::Processor(_) => Ev::Processor(processor::Event::Replied { id, reply }),
             Role::Status => Ev::Status(status::Event::Replied { id, reply }),
-            Role::Populator => panic!("populators send no requests to sites"),
+            Role::Populator => Ev::Populator(populator::Event::Replied { id, reply }),
         }
     }
 
@@ -276,7 +276,7 @@ impl<R: Rules> World<R> {
                     self.client_change(version, change);
                 }
                 let before = self.source.md(version).cloned();
-                if !holds(condition.as_ref(), before.as_ref()) {
+                if self.shape.source_compares && !holds(condition.as_ref(), before.as_ref()) {
                     self.marks.hit(Mark::StatusConflict);
                     return refused(request, &Refusal::new(RefusalKind::Conflict, "PreconditionFailed"));
                 }

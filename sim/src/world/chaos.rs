@@ -142,6 +142,16 @@ impl<R: Rules> World<R> {
                 };
                 self.append_message(topic, partition, message, None);
             }
+            // Before a position is stored there is nothing that could be missed.
+            Fault::JournalCut if self.coordination.position.position.is_some() => {
+                let keep = self.chaos.index(20);
+                self.source.cut(keep);
+            }
+            Fault::JournalReplaced if self.coordination.position.position.is_some() => {
+                self.source.replace();
+                self.show_journal();
+            }
+            Fault::JournalCut | Fault::JournalReplaced => {}
             Fault::JournalStall => self.source.journal_stalled_until = now + self.chaos.below(10 * SECOND),
             Fault::AccessRevoked => self.source.denied_until = now + self.chaos.below(8 * SECOND),
             Fault::RuleDisabled => self.source.rule_disabled_until = now + self.chaos.below(8 * SECOND),
@@ -265,14 +275,29 @@ impl<R: Rules> World<R> {
     fn backfill(&mut self) {
         let keys = self.shape.keys.len();
         let key = KeyId(u16::try_from(self.chaos.index(keys)).expect("few keys"));
+        self.queue_from_listing(key, false);
+    }
+
+    /// After a loss somebody queues everything that is pending from a listing.
+    pub(super) fn resync(&mut self) {
+        for key in 0..self.shape.keys.len() {
+            self.queue_from_listing(KeyId(u16::try_from(key).expect("few keys")), true);
+        }
+    }
+
+    /// Queues what is pending of a key; with `all` also what was never queued.
+    fn queue_from_listing(&mut self, key: KeyId, all: bool) {
         let versions: Vec<_> = self.source.existing(key).collect();
         for version in versions {
             let Some(md) = self.source.md(version).cloned() else { continue };
             let wanted =
                 md.replication().backends().iter().any(|backend| backend.status == SiteStatus::Pending);
-            if !wanted || md.replication().status().as_str() == "REPLICA" || !self.checkers.is_queued(version)
-            {
+            let known = self.checkers.is_queued(version);
+            if !wanted || md.replication().status().as_str() == "REPLICA" || !(all || known) {
                 continue;
+            }
+            if !known {
+                self.marks.hit(Mark::LostAndQueued);
             }
             let object = self.source.versions[version.index()].object.clone();
             let entry = ObjectEntry::of(object.bucket, &object.key, md);

@@ -9,8 +9,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content(pub u64);
 
-/// Members that clients of the simulated source change.
-const MEMBERS: [&str; 2] = ["tags", "acl"];
+/// Members that change when clients of the simulated source change a version. Where the source marks changes, the same tags written
+/// again are another content.
+const MEMBERS: [&str; 3] = ["tags", "acl", "microVersionId"];
 
 impl Content {
     /// What readers of a plain S3 target see of `md`: bytes, tags, marker. Access control and part layout stay behind.

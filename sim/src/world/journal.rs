@@ -3,7 +3,7 @@
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{EffectId, JournalEpoch, Seq};
 use backbeat_core::model::OverallStatus;
-use backbeat_core::populator::{Batch, Event, Populator, StopReason};
+use backbeat_core::populator::{AfterLoss, Batch, Event, Loss, LossKind, Populator, StopReason};
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 
@@ -63,7 +63,7 @@ impl<R: Rules> World<R> {
         }
         let end = self.source.end();
         let from_seq = at.unwrap_or(end);
-        if at.is_some() && from_seq >= end && now < until {
+        if at.is_some() && from_seq == end && now < until {
             self.waiters.push(Waiter { from, life, id, at: from_seq, limit });
             self.schedule.push(until, Item::WaitOver { from, life, id });
             return;
@@ -72,9 +72,10 @@ impl<R: Rules> World<R> {
     }
 
     fn answer_read(&mut self, from: ProcId, life: u32, id: EffectId, at: Seq, limit: usize) {
-        let end = self.source.end();
-        let last = Seq(end.0.min(at.0 + limit as u64));
-        let mut records = Vec::with_capacity(usize::try_from(last.0.saturating_sub(at.0)).expect("small"));
+        let (oldest, end) = (self.source.oldest(), self.source.end());
+        // What is not in this journal any more, or is in another one, gives an empty batch that says so.
+        let last = if (oldest..end).contains(&at) { Seq(end.0.min(at.0 + limit as u64)) } else { at };
+        let mut records = Vec::with_capacity(usize::try_from(last.0 - at.0).expect("small"));
         let mut seq = at;
         while seq < last {
             let record = self.source.at(seq).expect("records below the end exist");
@@ -84,7 +85,7 @@ impl<R: Rules> World<R> {
             records.push((seq, record.record.clone()));
             seq = seq.next();
         }
-        let batch = Batch { records, next: last.max(at), end, epoch: self.source.epoch, oldest: Seq(1) };
+        let batch = Batch { records, next: last, end, epoch: self.source.epoch(), oldest };
         let ending = if self.is_unheard(from) { Ending::Unknown } else { Ending::Applied(batch) };
         self.answer(from, life, Ev::Populator(Event::JournalRead { id, ending }));
     }
@@ -96,8 +97,11 @@ impl<R: Rules> World<R> {
             self.marks.hit(Mark::DuplicateJournal);
         }
         while let Some(record) = self.source.journal.get(self.journal_shown) {
-            let seq = Seq(self.journal_shown as u64 + 1);
-            let seen = Seen::Journaled { seq, version: record.version, qualifies: record.qualifies };
+            let seen = Seen::Journaled {
+                index: self.journal_shown,
+                version: record.version,
+                qualifies: record.qualifies,
+            };
             self.checkers.observe(&seen, &mut self.marks);
             self.journal_shown += 1;
         }
@@ -183,7 +187,8 @@ impl<R: Rules> World<R> {
         }
         let ending = match self.coordination.save((from, life), seq, epoch, version) {
             SaveAnswer::Saved(version) => {
-                self.see(&Seen::PositionSaved { next: seq });
+                let index = self.source.index_of(seq).expect("I1: only numbers that were read are saved");
+                self.see(&Seen::PositionSaved { next: index });
                 Ending::Applied(version)
             }
             SaveAnswer::Conflict => {
@@ -197,6 +202,60 @@ impl<R: Rules> World<R> {
         };
         let ending = if reply_lost || self.is_unheard(from) { Ending::Unknown } else { ending };
         self.answer(from, life, Ev::Populator(Event::PositionSaved { id, ending }));
+    }
+
+    /// A populator has a loss written down.
+    pub(super) fn record_loss(&mut self, from: ProcId, id: EffectId, loss: Loss) {
+        let process = self.process(from);
+        process.in_flight += 1;
+        let life = process.life;
+        let reply_lost = self.strikes(Fault::PositionReplyLost);
+        match self.departure(from) {
+            Some(at) => self.schedule.push(at, Item::RecordLoss { from, life, id, loss, reply_lost }),
+            None => {
+                let ev = Ev::Populator(Event::LossRecorded { id, ending: Ending::Unknown });
+                self.after(TIMEOUT, Item::Deliver { to: from, life, ev });
+            }
+        }
+    }
+
+    pub(super) fn loss_arrives(
+        &mut self,
+        from: ProcId,
+        life: u32,
+        id: EffectId,
+        loss: Loss,
+        reply_lost: bool,
+    ) {
+        let ending = if self.coordination.down_until > self.now() {
+            Ending::Unknown
+        } else {
+            self.look_at_loss(&loss);
+            let index = |seq| self.source.index_of(seq).expect("I1: only numbers that were read are lost");
+            let (first, end) = (index(loss.wanted.0), index(loss.resumes.0));
+            let oldest = self.source.oldest_index();
+            self.see(&Seen::LossRecorded { first, end, oldest });
+            // Whoever reads of it queues from a listing what is still to be done.
+            let delay = self.dice.below(10 * SECOND);
+            self.after(delay, Item::Resync);
+            if reply_lost || self.is_unheard(from) { Ending::Unknown } else { Ending::Applied(()) }
+        };
+        self.answer(from, life, Ev::Populator(Event::LossRecorded { id, ending }));
+    }
+
+    /// A loss is one that happened.
+    fn look_at_loss(&mut self, loss: &Loss) {
+        let (fault, mark) = match loss.kind() {
+            LossKind::CutOff => (Fault::JournalCut, Mark::JournalCutNoticed),
+            LossKind::Replaced => (Fault::JournalReplaced, Mark::JournalReplacedNoticed),
+            LossKind::WentBack => {
+                return self.checkers.report("POP-1", format!("no journal ever went back: {loss:?}"));
+            }
+        };
+        self.marks.hit(mark);
+        if self.counters.of(fault) == 0 {
+            self.checkers.report("POP-1", format!("nothing was lost: {loss:?}"));
+        }
     }
 
     /// A populator may become the owner of the journal.
@@ -270,8 +329,12 @@ impl<R: Rules> World<R> {
     pub(super) fn populator_stopped(&mut self, id: ProcId, reason: &StopReason) {
         match reason {
             StopReason::Fenced | StopReason::OwnershipLost => {}
-            StopReason::HistoryLost { .. } | StopReason::EpochChanged { .. } => {
-                self.checkers.report("POP-1", format!("a populator stopped: {reason:?}"));
+            StopReason::HistoryLost(loss) => {
+                self.marks.hit(Mark::StoppedAtLoss);
+                self.look_at_loss(loss);
+                // Somebody looks, and lets it go on.
+                self.configs.populator.after_cut = AfterLoss::GoOn;
+                self.configs.populator.after_replaced = AfterLoss::GoOn;
             }
         }
         let process = self.process(id);

@@ -150,6 +150,10 @@ pub(crate) enum Item {
         version: u64,
         reply_lost: bool,
     },
+    /// A loss that is to be written down arrives at the coordination store.
+    RecordLoss { from: ProcId, life: u32, id: EffectId, loss: populator::Loss, reply_lost: bool },
+    /// Somebody queues from a listing what is still to be done.
+    Resync,
     /// A populator may become the owner of the journal.
     Election,
     /// The session of the journal's owner ends.
@@ -331,6 +335,10 @@ impl<R: Rules> World<R> {
             Item::SavePosition { from, life, id, seq, epoch, version, reply_lost } => {
                 self.position_write(from, life, id, (seq, epoch, version), reply_lost);
             }
+            Item::RecordLoss { from, life, id, loss, reply_lost } => {
+                self.loss_arrives(from, life, id, loss, reply_lost);
+            }
+            Item::Resync => self.resync(),
             Item::Election => self.election(),
             Item::OwnerOver { owner, life } => self.owner_over(owner, life),
             Item::Client => self.client(),

@@ -44,7 +44,11 @@ fn partition_of(key: &str, partitions: u32) -> usize {
 /// Whether clients write the same content again in this run.
 fn repeats(shape: &Shape, plan: &FaultPlan) -> bool {
     let late = [Fault::LateDuplicate, Fault::DelaySpike, Fault::RequestDoubled, Fault::Clogged];
-    shape.repeats && !late.into_iter().any(|fault| plan.has(fault))
+    shape.repeats && (shape.marks_changes || !late.into_iter().any(|fault| plan.has(fault)))
+}
+
+fn after_loss(rng: &mut Rng) -> populator::AfterLoss {
+    if rng.coin() { populator::AfterLoss::GoOn } else { populator::AfterLoss::Stop }
 }
 
 fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
@@ -111,6 +115,13 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
             save_records: rng.between(1, 50),
             retry_delay: Span::from_millis(300),
             bootstrap: populator::Bootstrap::Oldest,
+            after_cut: after_loss(rng),
+            after_replaced: after_loss(rng),
+            watch: (!shape.source_compares).then_some(populator::WatchLimits {
+                versions_max: 500,
+                lookback: rng.between(300, 500),
+                restorations_max: usize::try_from(rng.between(1, 5)).expect("small"),
+            }),
         },
         processors: shape.sites.iter().zip(&shape.kinds).map(processor).collect(),
         status: status::Config {
@@ -134,7 +145,15 @@ impl<R: Rules> World<R> {
     pub(super) fn new(scenario: Scenario, seed: u64, rules: R, text: bool) -> Self {
         let root = Rng::new(seed);
         let shape = scenario.shape(&mut root.child("shape"));
-        let plan = if shape.calm { FaultPlan::calm() } else { FaultPlan::swarm(&mut root.child("faults")) };
+        let mut plan =
+            if shape.calm { FaultPlan::calm() } else { FaultPlan::swarm(&mut root.child("faults")) };
+        let mints = shape.kinds.iter().any(|kind| *kind != TargetKind::KeepsVersions);
+        if !shape.source_compares || mints {
+            // The journal is the only witness of what was overwritten; and what a listing queues behind newer versions cannot find its
+            // place at a target that mints version ids.
+            plan.set(Fault::JournalCut, 0);
+            plan.set(Fault::JournalReplaced, 0);
+        }
         let configs = configs(&shape, &mut root.child("configurations"));
         let replays = configs.replay_topics.len();
         let partitions = usize::try_from(shape.partitions).expect("small");
@@ -165,13 +184,19 @@ impl<R: Rules> World<R> {
                 replays,
                 partitions,
                 plan.is_calm(),
+                shape.source_compares,
             ),
             configs,
             processes: Vec::new(),
             groups,
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
-            source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire),
+            source: SourceSite::new(
+                shape.keys.clone(),
+                &shape.sites,
+                shape.wire || !shape.source_compares,
+                shape.marks_changes,
+            ),
             targets: shape.kinds.iter().map(|kind| TargetSite::new(*kind, shape.keys.len())).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,

@@ -15,8 +15,9 @@
 //! - A status write arrives before its sender gives up, or never: the connection ends with the sender's patience. Nobody
 //!   doubles it. (A site's status may go FAILED, PENDING, FAILED when an operator retries; a write that was under way during all
 //!   of that would meet the state it names once more.)
-//! - Journal records have consecutive numbers. The journal may be read from any number not yet forgotten; records older
-//!   than the saved position may be forgotten.
+//! - Journal records have consecutive numbers. The journal may be read from any number not yet forgotten, and says which one is
+//!   the oldest. It may forget more than was read, and be replaced by another journal, which has other numbers, another epoch,
+//!   and nothing of what was in the first one.
 
 use std::sync::Arc;
 
@@ -49,7 +50,8 @@ pub struct SourceVersion {
     pub null: Option<NullPlace>,
     /// Whether its tags were removed once.
     pub untagged: bool,
-    /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed.
+    /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed, nor one that comes
+    /// back.
     pub before: Option<ObjectMd>,
 }
 
@@ -84,6 +86,20 @@ pub struct JournalRecord {
     pub qualifies: bool,
 }
 
+/// One journal of the source. No two have a number in common, and a later one may have smaller numbers.
+#[derive(Clone, Copy, Debug)]
+struct Era {
+    epoch: JournalEpoch,
+    /// The number of its first record.
+    first: Seq,
+    /// The index of its first record among all that ever were, and of the oldest that it still has.
+    start: usize,
+    oldest: usize,
+}
+
+/// Numbers that one journal has at most.
+const ERA: u64 = 1_000_000;
+
 /// What a client puts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -115,7 +131,8 @@ pub enum Change {
 }
 
 /// The members of a version's metadata that must be equal at a replica.
-pub const MEMBERS: [&str; 9] = [
+pub const MEMBERS: [&str; 10] = [
+    "microVersionId",
     "content-length",
     "content-md5",
     "acl",
@@ -135,10 +152,10 @@ pub struct SourceSite {
     latest: Vec<Option<VerId>>,
     /// Every version ever created, by id.
     pub versions: Vec<SourceVersion>,
-    /// The journal; the record at index *i* has number *i* + 1.
+    /// Every record that any journal of this source ever had.
     pub journal: Vec<JournalRecord>,
-    /// The journal's identity.
-    pub epoch: JournalEpoch,
+    /// The journals, one after the other.
+    eras: Vec<Era>,
     /// Refuses reads before this time.
     pub denied_until: u64,
     /// The replication rule is disabled before this time.
@@ -147,6 +164,9 @@ pub struct SourceSite {
     pub journal_stalled_until: u64,
     /// Whether journal records hold whole documents.
     wire: bool,
+    /// Whether every change gets a `microVersionId` of its own, and how many there were.
+    marks_changes: bool,
+    changes: u64,
     asked_with_data: ReplicationInfo,
     asked_without_data: ReplicationInfo,
     /// The commit time that every record carries: nothing depends on it.
@@ -225,7 +245,7 @@ fn asks_as_master(md: &ObjectMd) -> bool {
 
 impl SourceSite {
     /// An empty site whose bucket replicates to `sites`.
-    pub fn new(keys: Vec<ObjectKey>, sites: &[Site], wire: bool) -> Self {
+    pub fn new(keys: Vec<ObjectKey>, sites: &[Site], wire: bool, marks_changes: bool) -> Self {
         let latest = vec![None; keys.len()];
         let backends = || sites.iter().map(|site| Backend::new(site.clone(), SiteStatus::Pending)).collect();
         let names: Vec<&str> = sites.iter().map(Site::as_str).collect();
@@ -252,11 +272,13 @@ impl SourceSite {
             latest,
             versions: Vec::new(),
             journal: Vec::new(),
-            epoch: JournalEpoch(1),
+            eras: vec![Era { epoch: JournalEpoch(1), first: Seq(1 + ERA), start: 0, oldest: 0 }],
             denied_until: 0,
             rule_disabled_until: 0,
             journal_stalled_until: 0,
             wire,
+            marks_changes,
+            changes: 0,
             asked_with_data,
             asked_without_data,
             stamp: "2026-11-20T16:26:15.045Z".into(),
@@ -414,6 +436,11 @@ impl SourceSite {
             Change::Replica => "s3:ObjectCreated:Put",
         };
         let mut md = md.with_member(name, &value).expect("an untyped member").with_origin_op(origin);
+        self.changes += 1;
+        if self.marks_changes {
+            let mark = RawJson::string(&format!("{:016x}", self.changes));
+            md = md.with_members(&[("microVersionId", mark)]);
+        }
         if change == Change::Replica {
             md = md.with_replication(md.replication().with_status(OverallStatus::Replica));
         } else if *md.replication().status() != OverallStatus::Replica {
@@ -444,7 +471,7 @@ impl SourceSite {
             }
         });
         let md = named.as_ref().unwrap_or(md);
-        stored.before = stored.md.replace(md.clone());
+        stored.before = stored.md.replace(md.clone()).filter(|_| !asks(md));
         self.record(version, md);
     }
 
@@ -528,13 +555,60 @@ impl SourceSite {
         }
     }
 
-    /// One past the newest record.
-    pub fn end(&self) -> Seq {
-        Seq(self.journal.len() as u64 + 1)
+    fn era(&self) -> &Era {
+        self.eras.last().expect("there is a journal from the start")
     }
 
-    /// The record with number `seq`.
+    /// The journal's identity.
+    pub fn epoch(&self) -> JournalEpoch {
+        self.era().epoch
+    }
+
+    /// The number in the present journal of the record at `index`.
+    fn number(&self, index: usize) -> Seq {
+        let era = self.era();
+        Seq(era.first.0 + (index - era.start) as u64)
+    }
+
+    /// One past the newest record.
+    pub fn end(&self) -> Seq {
+        self.number(self.journal.len())
+    }
+
+    /// The oldest record that the journal still has, or its end.
+    pub fn oldest(&self) -> Seq {
+        self.number(self.era().oldest)
+    }
+
+    /// The index of the oldest record that can still be read.
+    pub fn oldest_index(&self) -> usize {
+        self.era().oldest
+    }
+
+    /// The index of a number, whichever journal it is of.
+    pub fn index_of(&self, seq: Seq) -> Option<usize> {
+        let era = self.eras.iter().find(|era| (era.first.0..era.first.0 + ERA).contains(&seq.0))?;
+        Some(era.start + usize::try_from(seq.0 - era.first.0).ok()?)
+    }
+
+    /// The record with number `seq`, be it forgotten or not.
     pub fn at(&self, seq: Seq) -> Option<&JournalRecord> {
-        self.journal.get(usize::try_from(seq.0).ok()?.checked_sub(1)?)
+        self.journal.get(self.index_of(seq)?)
+    }
+
+    /// The journal forgets all but its newest `keep` records.
+    pub fn cut(&mut self, keep: usize) {
+        let oldest = self.journal.len().saturating_sub(keep);
+        let era = self.eras.last_mut().expect("there is a journal from the start");
+        era.oldest = era.oldest.max(oldest);
+    }
+
+    /// Another journal takes the place of this one.
+    pub fn replace(&mut self) {
+        let count = self.eras.len() as u64;
+        // The first one has smaller numbers than the original, later ones have larger numbers.
+        let (epoch, first) = (JournalEpoch(count + 1), Seq(1 + ERA * if count == 1 { 0 } else { count }));
+        let start = self.journal.len();
+        self.eras.push(Era { epoch, first, start, oldest: start });
     }
 }

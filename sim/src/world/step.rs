@@ -196,7 +196,8 @@ impl<R: Rules> World<R> {
     fn account(&mut self, id: ProcId, ev: &Ev) {
         let call = match ev {
             Ev::Processor(processor::Event::Replied { id, .. })
-            | Ev::Status(status::Event::Replied { id, .. }) => Some(*id),
+            | Ev::Status(status::Event::Replied { id, .. })
+            | Ev::Populator(populator::Event::Replied { id, .. }) => Some(*id),
             Ev::Populator(event) => match event {
                 populator::Event::Published { id: publish, .. } => {
                     let publish = *publish;
@@ -205,7 +206,9 @@ impl<R: Rules> World<R> {
                 }
                 populator::Event::PositionLoaded { .. }
                 | populator::Event::JournalRead { .. }
+                | populator::Event::LossRecorded { .. }
                 | populator::Event::PositionSaved { .. } => None,
+                populator::Event::Replied { .. } => unreachable!("taken above"),
                 populator::Event::Started | populator::Event::OwnershipLost | populator::Event::Timer => {
                     return;
                 }
@@ -307,6 +310,9 @@ impl<R: Rules> World<R> {
             populator::Effect::SavePosition { id: save, position, epoch, version } => {
                 self.save_position(id, save, position, epoch, version);
             }
+            populator::Effect::Overwritten { .. } => self.marks.hit(Mark::OverwriteNoticed),
+            populator::Effect::Call { id: call, request } => self.send_call(id, call, request),
+            populator::Effect::RecordLoss { id: record, loss } => self.record_loss(id, record, loss),
             populator::Effect::Stopped { reason } => self.populator_stopped(id, &reason),
         }
     }

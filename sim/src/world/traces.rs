@@ -332,6 +332,8 @@ pub(super) fn hash_event(trace: &mut Trace, ev: &Ev) {
             }
             populator::Event::Published { id, ending } => [5, id.0, ending_word(ending)],
             populator::Event::PositionSaved { id, ending } => [6, id.0, ending_word(ending)],
+            populator::Event::Replied { id, reply } => [9, id.0, reply_word(reply)],
+            populator::Event::LossRecorded { id, ending } => [8, id.0, ending_word(ending)],
             populator::Event::Timer => [7, 0, 0],
         },
         Ev::Processor(event) => match event {
@@ -428,6 +430,16 @@ pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
             populator::Effect::Unreadable { seq, .. } => [104, 0, seq.0],
             populator::Effect::SavePosition { id, position, version, .. } => {
                 [105, id.0, position.0 << 32 | version]
+            }
+            populator::Effect::Overwritten { seq, object } => {
+                [108, seq.0, u64::from(record_version(object).0)]
+            }
+            populator::Effect::Call { id, request } => {
+                let (kind, what) = request_word(request);
+                [kind << 8 | 0x6d, id.0, what]
+            }
+            populator::Effect::RecordLoss { id, loss } => {
+                [107, id.0, loss.wanted.0.0 << 32 | loss.resumes.0.0]
             }
             populator::Effect::Stopped { .. } => [106, 0, 0],
         },

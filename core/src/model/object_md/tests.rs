@@ -211,3 +211,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_same_content_written_again_has_another_tag_where_the_site_marks_changes() {
+    let marked = |md: &ObjectMd, mark: &str| md.with_members(&[("microVersionId", RawJson::string(mark))]);
+    let (first, again) = (marked(&parse(SAMPLE), "a1"), marked(&parse(SAMPLE), "a2"));
+    assert_ne!(first.state_tag(), again.state_tag());
+    assert_ne!(first.fingerprint(), again.fingerprint());
+}

@@ -57,7 +57,19 @@ impl World {
         object
     }
 
-    fn write(&self, object: &ObjectRef, md: ObjectMd) {
+    /// What the source stores of a version.
+    pub(super) fn stored(&self, object: &ObjectRef) -> ObjectMd {
+        self.source.lock().expect("no test panics with it")[object].clone()
+    }
+
+    /// What the target stores of a version.
+    pub(super) fn copy(&self, object: &ObjectRef) -> ObjectMd {
+        let copy = ObjectRef { bucket: "copies".into(), ..object.clone() };
+        self.target.lock().expect("no test panics with it")[&copy].clone()
+    }
+
+    /// Writes over whatever the source stores, as a site does that does not compare.
+    pub(super) fn write(&self, object: &ObjectRef, md: ObjectMd) {
         let key = version_key(&object.key, object.version.raw().expect("versions here have ids"));
         let entry = LogEntry::put(key, md.to_json());
         let record = LogRecord { timestamp: None, db: object.bucket.clone(), entries: vec![entry] };
@@ -205,12 +217,20 @@ impl Bench {
             save_records: 10_000,
             retry_delay: Span::from_secs(1),
             bootstrap: core_populator::Bootstrap::Oldest,
+            after_cut: core_populator::AfterLoss::GoOn,
+            after_replaced: core_populator::AfterLoss::Stop,
+            watch: Some(core_populator::WatchLimits {
+                versions_max: 100,
+                lookback: 1_000,
+                restorations_max: 10,
+            }),
         };
-        let ports: PopulatorPorts<_, _, MemorySession> = PopulatorPorts {
+        let ports: PopulatorPorts<_, _, MemorySession, _> = PopulatorPorts {
             journal: Arc::new(self.journal.clone()),
             queue: Arc::clone(&self.queue),
             coordination: Arc::new(self.coordination.connect()),
             nodes: PositionNodes::new("/queue-populator", "test").expect("a valid path"),
+            sites: Arc::clone(&self.world),
             topic: Topic::from("replication"),
             log_name: "memory",
             counters: self.counters.clone(),

@@ -4,11 +4,12 @@ mod bench;
 
 use std::time::Duration;
 
+use backbeat_backends::coordination::{Coordination, NodePath};
 use backbeat_backends::queue::{Queue, Slot};
 use backbeat_backends::stats::Stats;
 use backbeat_core::call::{Ending, RefusalKind};
-use backbeat_core::id::{Partition, Topic};
-use backbeat_core::model::ObjectRef;
+use backbeat_core::id::{Partition, Seq, Topic};
+use backbeat_core::model::{ObjectRef, RawJson, origin_op};
 
 use super::processor::load_exceptions;
 use crate::metrics::names::{self, ORIGIN};
@@ -130,4 +131,56 @@ async fn a_shutdown_waits_for_copies_no_longer_than_it_may() {
     let (_processor, _task) = bench.processor().await;
     let (_status, _status_task) = bench.status().await;
     bench.world.settle(&[object], "COMPLETED").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_was_cut_off_is_read_on_and_the_loss_is_written_down() {
+    let bench = Bench::new().await;
+    let (populator, task) = bench.populator();
+    for version in ["v1", "v2"] {
+        bench.world.put("key", version);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    populator.shut_down().await;
+    assert_eq!(task.await.expect("no panic"), None);
+    for version in ["v3", "v4", "v5"] {
+        bench.world.put("key", version);
+    }
+    bench.journal.truncate(Seq(4));
+    let (populator, _task) = bench.populator();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let summary = populator.summary().await.expect("it runs");
+    assert_eq!((summary.losses, summary.queued, summary.saved), (1, 2, Seq(6)));
+    let node = NodePath::new("/queue-populator/queue-populator/logState/test/logLost").expect("a valid path");
+    let Ending::Applied(node) = bench.coordination.connect().read(&node).await else {
+        panic!("the loss is written down")
+    };
+    let lost: serde_json::Value = serde_json::from_slice(&node.data).expect("JSON");
+    assert_eq!((&lost[0]["wanted"], &lost[0]["resumes"]), (&3.into(), &4.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_a_status_write_overwrote_is_written_back_and_copied() {
+    let bench = Bench::new().await;
+    let (populator, _populator_task) = bench.populator();
+    let (_processor, _processor_task) = bench.processor().await;
+    let (_status, _status_task) = bench.status().await;
+    let object = bench.world.put("key", "v1");
+    let asked = bench.world.stored(&object);
+    bench.world.settle(std::slice::from_ref(&object), "COMPLETED").await;
+    let completed = bench.world.stored(&object);
+    let changed = asked.with_members(&[("x-amz-meta-color", RawJson::string("red"))]);
+    bench.world.write(&object, changed.clone());
+    bench.world.write(&object, completed.with_origin_op(origin_op::COMPLETED));
+    let comes_back = async {
+        while bench.world.stored(&object).revision() != changed.revision() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), comes_back).await.expect("the change comes back");
+    bench.world.settle(std::slice::from_ref(&object), "COMPLETED").await;
+    assert_eq!(bench.world.stored(&object).revision(), changed.revision());
+    let summary = populator.summary().await.expect("it runs");
+    assert_eq!((summary.overwritten, summary.restored), (1, 1));
+    assert_eq!(bench.world.copy(&object).text("x-amz-meta-color").as_deref(), Some("red"));
 }
