@@ -5,9 +5,7 @@
 
 use crate::call::Ending;
 use crate::id::{Epoch, Offset, Seq};
-use crate::model::{
-    Decision, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, StateTag, VersionId, decide,
-};
+use crate::model::{Decision, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, StateTag, decide};
 use crate::parts::Ledger;
 use crate::request::Condition;
 use crate::request::minting::{CurrentIs, TargetKind};
@@ -115,9 +113,9 @@ pub trait Rules: Clone {
         *md.replication().status() != OverallStatus::Replica
     }
 
-    /// I2: the id under which a null version is created at a target, given the one that the source stores for it.
-    fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
-        stored
+    /// I2: whether a null version is created at a target under the id that the source stores for it.
+    fn names_null_by_id(&self) -> bool {
+        true
     }
 
     /// D10: whether a part that an earlier owner stored is kept. `matches`: it is of the same content, size and digest.

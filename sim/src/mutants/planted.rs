@@ -5,8 +5,7 @@
 use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::id::{Epoch, Offset, Seq};
 use backbeat_core::model::{
-    Decision, Field, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, SiteStatus, StateTag, VersionId,
-    decide,
+    Decision, Field, FilterConfig, ObjectMd, OverallStatus, PopulatorEntry, SiteStatus, StateTag, decide,
 };
 use backbeat_core::parts::Ledger;
 use backbeat_core::request::Condition;
@@ -148,8 +147,8 @@ impl Rules for Planted {
         *self == Self::ReplicateReplica || Production.is_replicable(md)
     }
 
-    fn id_of_null<'a>(&self, stored: Option<&'a VersionId>) -> Option<&'a VersionId> {
-        if *self == Self::NullOverNewer { None } else { Production.id_of_null(stored) }
+    fn names_null_by_id(&self) -> bool {
+        *self != Self::NullOverNewer
     }
 
     fn keeps_noted_part(&self, matches: bool) -> bool {

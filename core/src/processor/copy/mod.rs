@@ -342,7 +342,7 @@ impl CopyJob {
         if self.target.is_none()
             && object.version.id().is_none()
             && let Some(source) = &self.source
-            && let Some(id) = rules.id_of_null(source.version_id())
+            && let Some(id) = source.version_id().filter(|_| rules.names_null_by_id())
         {
             object.version = VersionRef::Version(id.clone());
         }
