@@ -139,9 +139,6 @@ impl LogRecord {
         write_optional(&mut out, "timestamp", self.timestamp.as_deref());
         write_optional(&mut out, "db", Some(self.db.as_str()));
         out.push_str(",\"entries\":[");
-        if self.timestamp.is_none() {
-            out = out.replacen("{,", "{", 1);
-        }
         for (index, entry) in self.entries.iter().enumerate() {
             if index > 0 {
                 out.push(',');
@@ -363,6 +360,14 @@ fn write_optional(out: &mut String, name: &str, value: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_look_like_json_survive() {
+        let text = r#"{"db":"a{,b","entries":[{"type":"put","key":"{,"}]}"#;
+        let record = LogRecord::parse(text).expect("valid");
+        assert_eq!(record.db.as_str(), "a{,b");
+        assert_eq!(record.to_json(), text);
+    }
 
     #[test]
     fn a_record_survives_its_text_form() {

@@ -27,7 +27,7 @@ pub struct Finding {
 /// Everything that is wrong with `value` as a section with `keys`.
 pub(super) fn findings(value: &Value, keys: &[Key]) -> Vec<Finding> {
     let mut found = Vec::new();
-    section(value, keys, "", &mut found);
+    section(value, keys, "", Severity::Warning, &mut found);
     found
 }
 
@@ -35,7 +35,8 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn section(value: &Value, keys: &[Key], path: &str, found: &mut Vec<Finding>) {
+/// A key that is needed and missing is as bad as `missing`: where the defaults lie under a section, it is only odd.
+fn section(value: &Value, keys: &[Key], path: &str, missing: Severity, found: &mut Vec<Finding>) {
     let Value::Object(members) = value else {
         return refuse(path, "must be an object", value, found);
     };
@@ -53,11 +54,11 @@ fn section(value: &Value, keys: &[Key], path: &str, found: &mut Vec<Finding>) {
         }
     }
     for key in keys.iter().filter(|key| key.needed && !members.contains_key(key.name)) {
-        found.push(Finding {
-            severity: Severity::Warning,
-            key: join(path, key.name),
-            message: "missing; the embedded stack has a default, other daemons need it".to_owned(),
-        });
+        let message = match missing {
+            Severity::Error => "missing; entries of a list have no defaults",
+            Severity::Warning => "missing; the embedded stack has a default, other daemons need it",
+        };
+        found.push(Finding { severity: missing, key: join(path, key.name), message: message.to_owned() });
     }
 }
 
@@ -78,11 +79,16 @@ fn check(value: &Value, kind: Kind, path: &str, found: &mut Vec<Finding>) {
     let text = value.as_str();
     let (usable, rule) = match kind {
         Kind::Any => return,
-        Kind::Section(keys) => return section(value, keys, path, found),
+        Kind::Section(keys) => return section(value, keys, path, Severity::Warning, found),
         Kind::Either(one, other) => return either(value, [*one, *other], path, found),
         Kind::List(kind) => {
             for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                check(item, *kind, &format!("{path}[{index}]"), found);
+                let path = format!("{path}[{index}]");
+                if let Kind::Section(keys) = kind {
+                    section(item, keys, &path, Severity::Error, found);
+                } else {
+                    check(item, *kind, &path, found);
+                }
             }
             (value.is_array(), "must be a list".to_owned())
         }

@@ -173,7 +173,7 @@ impl Base {
     /// defaults would make of it.
     fn digest_of(&self, name: &str, raw: &str) -> u128 {
         let default = if name == "creation-time" {
-            self.member("last-modified").map(RawJson::as_str)
+            Some(self.member("last-modified").map_or("\"\"", RawJson::as_str))
         } else {
             model_defaults::default_of(name)
         };

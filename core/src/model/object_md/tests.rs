@@ -15,6 +15,18 @@ fn an_unedited_document_is_written_as_it_was_read() {
 }
 
 #[test]
+fn a_time_that_is_its_default_is_the_same_revision_as_none() {
+    for text in [
+        r#"{"creation-time":""}"#,
+        r#"{"creation-time":"t","last-modified":"t"}"#,
+        r#"{"last-modified":"t"}"#,
+    ] {
+        let md = parse(text);
+        assert_eq!(parse(&md.to_model_json()).revision(), md.revision(), "{text}");
+    }
+}
+
+#[test]
 fn accessors_read_what_the_document_says() {
     let md = parse(SAMPLE);
     assert_eq!(md.version_ref(), VersionRef::Version("98235976506070999668PARIS  ".into()));
