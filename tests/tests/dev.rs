@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("state_survives_a_restart_and_sigterm_ends_with_0", python(), restart));
     tests.push(Test::new("a_large_object_is_streamed_within_64_mib_of_memory", python(), large));
     tests.push(Test::new("the_demo_proves_equality_and_tells_a_difference", python(), demo_twice));
+    tests.push(Test::new("data_is_copied_while_it_is_in_use_and_damage_is_found", python(), data));
     tests.push(Test::new("the_quick_start_of_the_readme_works", aws(), quick_start));
     let exit = suite::run(tests);
     // Statics are never dropped, processes have to be ended.
@@ -151,4 +152,62 @@ fn restart() -> Result<()> {
     let dev = place.start_ready()?;
     case("arrives_after_a_restart", place.addresses()?)?;
     dev.kill()
+}
+
+/// A backup of a running stack, taken over by another one, then damaged.
+fn data() -> Result<()> {
+    let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut place = Place::new(first.path());
+    let dev = place.start_ready()?;
+    case("written_before_a_restart", place.addresses()?)?;
+    let mut copy = Place::new(second.path());
+    let (data, copied) = (place.data().display().to_string(), copy.data().display().to_string());
+    let api = place.addresses()?.api.clone();
+    let told = |arguments: &[&str], code: i32| -> Result<String> {
+        let output = run(arguments, "")?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.code() == Some(code), "{arguments:?}: {}: {said}", output.status);
+        Ok(said)
+    };
+    told(&["data", "check", "--data-dir", &data], 5)?;
+    told(&["data", "backup", &copied, "--api", &api], 0)?;
+    let twice = told(&["data", "backup", &copied, "--api", &api], 2)?;
+    ensure!(twice.contains("exists already"), "{twice}");
+    dev.kill()?;
+    for data in [&data, &copied] {
+        let said = told(&["data", "check", "--data-dir", data], 0)?;
+        ensure!(said.contains(": 0 damaged"), "{said}");
+    }
+    let dev = copy.start_ready()?;
+    case("arrives_after_a_restart", copy.addresses()?)?;
+    ensure!(dev.terminate(Duration::from_secs(30))?.code() == Some(0), "the copy did not stop cleanly");
+
+    let mut folders = fs::read_dir(copy.data().join("source/data"))?;
+    let file = folders.find_map(|folder| fs::read_dir(folder.ok()?.path()).ok()?.next()?.ok());
+    let file = file.context("the source has no data file")?.path();
+    fs::write(&file, "damage")?;
+    let said = told(&["data", "check", "--json", "--data-dir", &copied], 3)?;
+    let found: Value = serde_json::from_str(&said).context("the answer is not one line of JSON")?;
+    let shown = found["problems"][0]["file"].as_str().unwrap_or_default();
+    ensure!(shown == file.display().to_string(), "{found}");
+    fs::write(copy.data().join("FORMAT"), "backbeat data directory 99\n")?;
+    told(&["data", "check", "--data-dir", &copied], 6)?;
+    let refused = told(
+        &[
+            "dev",
+            "--json",
+            "--data-dir",
+            &copied,
+            "--source-port",
+            "0",
+            "--target-port",
+            "0",
+            "--api-port",
+            "0",
+        ],
+        1,
+    )?;
+    ensure!(refused.contains("use the newer version that wrote it"), "{refused}");
+    told(&["data", "check", "--data-dir", "/nonexistent"], 4)?;
+    Ok(())
 }

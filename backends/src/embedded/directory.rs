@@ -13,6 +13,8 @@ pub const FORMAT_FILE: &str = "FORMAT";
 pub const LOCK_FILE: &str = "LOCK";
 /// What [`FORMAT_FILE`] says in directories of this version.
 pub const FORMAT_VERSION: &str = "backbeat embedded store 1";
+/// What comes before the number in [`FORMAT_FILE`].
+const FORMAT_NAME: &str = "backbeat embedded store ";
 
 /// An opened and locked data directory. The lock lasts as long as the value.
 #[derive(Debug)]
@@ -60,7 +62,12 @@ impl Directory {
         match fs::read(&file) {
             Ok(bytes) => {
                 let found = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-                if found == FORMAT_VERSION { Ok(()) } else { Err(unknown(found)) }
+                match found.strip_prefix(FORMAT_NAME).map(str::parse::<u64>) {
+                    _ if found == FORMAT_VERSION => Ok(()),
+                    // There is no older format than the first.
+                    Some(Ok(1..)) => Err(StoreError::NewerFormat { file, found, known: FORMAT_VERSION }),
+                    Some(_) | None => Err(unknown(found)),
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // The format is written before the database: a database without it is not ours.

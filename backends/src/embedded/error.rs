@@ -16,8 +16,22 @@ pub enum StoreError {
         /// The directory that is locked.
         directory: PathBuf,
     },
-    /// The directory was written by a version that this one does not know.
-    #[error("{file} says format {found:?}, this version knows {known:?}: use the version that wrote it")]
+    /// The directory was written by a newer version of this program.
+    #[error(
+        "{file} says format {found:?}, this version knows formats up to {known:?}: use the newer version that wrote it"
+    )]
+    NewerFormat {
+        /// The file that names the format.
+        file: PathBuf,
+        /// What it says.
+        found: String,
+        /// What this version writes.
+        known: &'static str,
+    },
+    /// The directory is none of this program's.
+    #[error(
+        "{file} says format {found:?}, this version knows {known:?}: it is no data directory of this program"
+    )]
     UnknownFormat {
         /// The file that names the format.
         file: PathBuf,

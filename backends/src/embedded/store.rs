@@ -249,7 +249,7 @@ impl Shared {
     /// Closes the database file after a disk error and opens it again. Waits for readers of the old one.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        drop(database.take());
+        close(database.take(), &self.file);
         *database = Some(self.open_file()?);
         Ok(())
     }
@@ -276,6 +276,19 @@ impl Shared {
             let number = Read::get(txn, OWN, OWN_COMMIT)?;
             Ok(number.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
         })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take(), &self.file);
+    }
+}
+
+/// Closes a database. Damaged pages make it panic then, too.
+fn close(database: Option<Database>, file: &Path) {
+    if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+        tracing::error!(file = %file.display(), "the database is damaged: closing it panicked");
     }
 }
 
@@ -306,7 +319,10 @@ impl Writer {
         };
         shared.sync_failed.store(false, Ordering::SeqCst);
         let mut replies = Vec::with_capacity(group.len());
-        let outcome = self.run_group(group, number, &mut replies);
+        let run = || self.run_group(group, number, &mut replies);
+        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+            Err(StoreError::Damaged { file: shared.file.clone(), message: "writing it panicked".into() })
+        });
         let outcome = outcome.map_err(|error| self.recover(number, error));
         for reply in replies {
             reply(outcome.clone());

@@ -165,8 +165,8 @@ where
 
 /// A snapshot: what was committed when it was taken.
 pub struct ReadTxn<'a> {
-    file: &'a Path,
-    txn: redb::ReadTransaction,
+    pub(super) file: &'a Path,
+    pub(super) txn: redb::ReadTransaction,
 }
 
 impl<'a> ReadTxn<'a> {

@@ -75,6 +75,7 @@ fn failed(error: StoreError) -> Ending<Batch> {
         }
         StoreError::InUse { .. }
         | StoreError::UnknownFormat { .. }
+        | StoreError::NewerFormat { .. }
         | StoreError::Full { .. }
         | StoreError::Io { .. }
         | StoreError::Unknown { .. }

@@ -1,8 +1,10 @@
 //! Who may sign requests.
 
+use super::admission;
 use super::config::Account;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
+use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::validation::{AwsNameValidation, NameValidation};
 use s3s::{S3Request, S3Result, s3_error};
@@ -28,6 +30,16 @@ impl S3Auth for Accounts {
 pub(super) fn signer<T>(site: &Site, request: &S3Request<T>) -> Outcome<Account> {
     let key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
     key.and_then(|key| site.account(key)).cloned().ok_or(Refusal::access_denied())
+}
+
+#[async_trait::async_trait]
+impl S3Access for Accounts {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "Signature is required"));
+        }
+        Ok(admission::admit(&self.0, context.method(), context.uri(), context.headers())?)
+    }
 }
 
 /// The name in place of a bucket in the paths of the internal routes.

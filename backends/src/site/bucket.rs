@@ -134,7 +134,8 @@ pub(super) fn find(records: &impl Records, name: &str) -> Outcome<Option<BucketI
     records.value(METASTORE, name)?.map(|json| parse(&json)).transpose()
 }
 
-fn parse(json: &str) -> Outcome<BucketInfo> {
+/// The attributes in a stored record.
+pub(super) fn parse(json: &str) -> Outcome<BucketInfo> {
     serde_json::from_str(json).map_err(|error| {
         tracing::error!(%error, "the attributes of a bucket cannot be read");
         Refusal::internal().with_message("A stored record is damaged.")

@@ -7,7 +7,7 @@ use crate::embedded::{KeyRange, Read, StoreError, Table, WriteTxn};
 use backbeat_core::model::VersionId;
 
 /// Metadata: `<db> NUL <key>` to JSON text. Databases are buckets and CloudServer's internal ones.
-const RECORDS: Table = Table("site-metadata");
+pub(super) const RECORDS: Table = Table("site-metadata");
 /// The journal: sequence number, big-endian, to the record's JSON.
 pub(super) const JOURNAL: Table = Table("site-journal");
 /// Single values of the site.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything a site has to know.
 #[derive(Clone, Debug)]
@@ -22,6 +23,43 @@ pub struct SiteConfig {
     pub locations: Vec<CloudLocation>,
     /// `host:port` of the engine's API, which `/_/backbeat/api/...` leads to; none: there is no such route.
     pub api: Option<String>,
+    /// What clients may use of it.
+    pub limits: Limits,
+}
+
+/// What clients may use of a site. What is beyond a limit is refused, and the site goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; more wait to be accepted.
+    pub connections_max: usize,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// A connection on which no whole request head comes in this time is closed: slow heads and idle connections.
+    pub head_time_max: Duration,
+    /// A request whose body brings nothing for so long is given up.
+    pub body_silence_max: Duration,
+    /// A client that takes nothing of an answer for so long is given up.
+    pub answer_silence_max: Duration,
+    /// Bytes of objects. At this many, clients' writes are refused: `QuotaExceeded`; the engine's with
+    /// `ServiceUnavailable`, so that it tries again later. Deletions go on. What is under way may still end.
+    pub data_bytes_max: Option<u64>,
+    /// Journal records that wait for the engine. At this many, clients' writes are refused with `SlowDown`, while
+    /// replication goes on.
+    pub journal_records_max: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            head_bytes_max: 64 << 10,
+            head_time_max: Duration::from_secs(30),
+            body_silence_max: Duration::from_mins(1),
+            answer_silence_max: Duration::from_mins(1),
+            data_bytes_max: None,
+            journal_records_max: None,
+        }
+    }
 }
 
 /// A bucket at another S3 server, as CloudServer's locations of type `aws_s3`.

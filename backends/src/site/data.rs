@@ -7,6 +7,8 @@ use md5::{Digest, Md5};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
@@ -19,7 +21,15 @@ const FOLDERS: u16 = 256;
 #[derive(Clone, Debug)]
 pub(super) struct DataFiles {
     root: PathBuf,
+    /// While somebody copies the files: the keys that are to be removed afterwards.
+    held: Arc<Mutex<Option<Vec<String>>>>,
+    /// Bytes of all files, those that are being written included.
+    used: Arc<AtomicU64>,
 }
+
+/// As long as it lives no file is removed.
+#[derive(Debug)]
+pub(super) struct Hold(DataFiles);
 
 /// A durable file that no metadata mentions yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +64,7 @@ pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
 impl DataFiles {
     /// Opens, or creates, the folders under `root`.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
-        for folder in 0..FOLDERS {
-            std::fs::create_dir_all(root.join(format!("{folder:02x}")))?;
-        }
+        Self::create_folders(root)?;
         let incoming = root.join(INCOMING);
         // Whatever was being written when the process ended belongs to nobody.
         if incoming.exists() {
@@ -64,10 +72,56 @@ impl DataFiles {
         }
         std::fs::create_dir_all(&incoming)?;
         std::fs::File::open(root)?.sync_all()?;
-        Ok(Self { root: root.into() })
+        Ok(Self { root: root.into(), held: Arc::default(), used: Arc::default() })
     }
 
-    fn path(&self, key: &str) -> Option<PathBuf> {
+    /// Bytes of all files, those that are being written included.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn less(&self, bytes: u64) {
+        // It never goes below zero, whatever became of files behind our back.
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
+    }
+
+    /// Puts removals off. Nothing if somebody else does so already.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_some() {
+            return None;
+        }
+        *held = Some(Vec::new());
+        Some(Hold(self.clone()))
+    }
+
+    /// Gives the file of a key another name too, in the data folder of a copy; where that cannot be, copies it.
+    pub(super) fn link(&self, key: &str, root: &Path) -> io::Result<u64> {
+        let path = self.path(key).ok_or(io::ErrorKind::InvalidData)?;
+        let copy = root.join(&key[..2]).join(key);
+        // Files are never changed once they have their name.
+        if std::fs::hard_link(&path, &copy).is_err() {
+            std::fs::copy(&path, &copy)?;
+            std::fs::File::open(&copy)?.sync_all()?;
+        }
+        Ok(std::fs::metadata(&copy)?.len())
+    }
+
+    /// Creates the folders of a data folder.
+    pub(super) fn create_folders(root: &Path) -> io::Result<()> {
+        (0..FOLDERS).try_for_each(|folder| std::fs::create_dir_all(root.join(format!("{folder:02x}"))))
+    }
+
+    /// Makes the names in a data folder durable.
+    pub(super) fn sync_folders(root: &Path) -> io::Result<()> {
+        for folder in 0..FOLDERS {
+            std::fs::File::open(root.join(format!("{folder:02x}")))?.sync_all()?;
+        }
+        std::fs::File::open(root)?.sync_all()
+    }
+
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
         let is_ours = key.len() == 40 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_ours.then(|| self.root.join(&key[..2]).join(key))
     }
@@ -111,16 +165,23 @@ impl DataFiles {
 
     /// Removes files that no metadata mentions any more. A file that stays is swept when the site opens next.
     pub(super) async fn remove(&self, keys: Vec<String>) {
+        if let Some(held) = self.held.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            held.extend(keys);
+            return;
+        }
         for path in keys.iter().filter_map(|key| self.path(key)) {
+            let bytes = tokio::fs::metadata(&path).await.map_or(0, |file| file.len());
             if let Err(error) = tokio::fs::remove_file(&path).await
                 && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, file = %path.display(), "a data file stays until the next start");
+            } else {
+                self.less(bytes);
             }
         }
     }
 
-    /// Removes every file whose key is not in `known`; answers how many.
+    /// Removes every file whose key is not in `known`, and counts the bytes of the others; answers how many went.
     pub(super) fn sweep(&self, known: &BTreeSet<String>) -> io::Result<u64> {
         let mut removed = 0;
         for folder in 0..FOLDERS {
@@ -129,10 +190,27 @@ impl DataFiles {
                 if file.file_name().to_str().is_none_or(|name| !known.contains(name)) {
                     std::fs::remove_file(file.path())?;
                     removed += 1;
+                } else {
+                    self.used.fetch_add(file.metadata()?.len(), Ordering::Relaxed);
                 }
             }
         }
         Ok(removed)
+    }
+}
+
+impl Hold {
+    /// Ends it and removes what was put off.
+    pub(super) async fn release(self) {
+        let put_off = self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.remove(put_off.unwrap_or_default()).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Without a release the files stay until the site opens next and sweeps them.
+        drop(self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -141,6 +219,7 @@ impl Incoming {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.md5.update(bytes);
         self.size += bytes.len() as u64;
+        self.files.used.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.file.write_all(bytes).await
     }
 
@@ -175,6 +254,9 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
+        if !self.is_finished {
+            self.files.less(self.size);
+        }
         if !self.is_finished
             && let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound

@@ -66,9 +66,11 @@ refusals! {
     object_not_found, NOT_FOUND, "ObjNotFound", "This object does not exist";
     precondition_failed, PRECONDITION_FAILED, "PreconditionFailed", "At least one of the preconditions you specified did not hold.";
     no_replication_configuration, NOT_FOUND, "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
+    quota_exceeded, FORBIDDEN, "QuotaExceeded", "The quota of this site is used up: delete something, or raise the limit.";
     request_timeout, BAD_REQUEST, "RequestTimeout", "Your socket connection to the server was not read from or written to within the timeout period.";
     service_unavailable, SERVICE_UNAVAILABLE, "ServiceUnavailable", "The request has failed due to a temporary failure of the server.";
     signature_mismatch, FORBIDDEN, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.";
+    slow_down, SERVICE_UNAVAILABLE, "SlowDown", "Replication is behind and the journal is full: try again later.";
     versioning_bound, CONFLICT, "InvalidBucketState", "A replication configuration is present on this bucket, so you cannot change the versioning state. To change the versioning state, first delete the replication configuration.";
 }
 
@@ -104,9 +106,10 @@ impl From<StoreError> for Refusal {
             StoreError::Corrupt { .. } | StoreError::Damaged { .. } => {
                 Self::internal().with_message("A stored record is damaged.")
             }
-            StoreError::InUse { .. } | StoreError::UnknownFormat { .. } | StoreError::Panicked { .. } => {
-                Self::internal()
-            }
+            StoreError::InUse { .. }
+            | StoreError::NewerFormat { .. }
+            | StoreError::UnknownFormat { .. }
+            | StoreError::Panicked { .. } => Self::internal(),
         }
     }
 }

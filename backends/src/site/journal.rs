@@ -67,6 +67,18 @@ impl Journal {
         self.store.read(|txn| last_sequence(txn))
     }
 
+    /// How many records it holds: those that nobody pruned yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn length(&self) -> Result<u64, StoreError> {
+        self.store.read(|txn| {
+            let first = txn.range(JOURNAL, &KeyRange::all(), 1)?.pop();
+            let first = first.and_then(|(key, _)| key.try_into().ok()).map(u64::from_be_bytes);
+            Ok(first.map_or(0, |first| (last_sequence(txn).unwrap_or(first) + 1).saturating_sub(first)))
+        })
+    }
+
     /// At most `limit` records from number `from` on (0 and 1 are the beginning), with their numbers.
     ///
     /// # Errors

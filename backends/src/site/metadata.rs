@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The folder of data files in the data directory.
-const DATA_FOLDER: &str = "data";
+pub(super) const DATA_FOLDER: &str = "data";
 /// Length of the group in version ids.
 const GROUP_LENGTH_MAX: usize = 7;
 
@@ -180,7 +180,7 @@ impl Site {
 }
 
 /// The data keys that commits mention.
-fn known_data(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+pub(super) fn known_data(store: &Store) -> Result<BTreeSet<String>, StoreError> {
     let rows = store.read(|txn| txn.range(DATA, &KeyRange::all(), usize::MAX))?;
     Ok(rows.into_iter().map(|(key, _)| String::from_utf8_lossy(&key).into_owned()).collect())
 }

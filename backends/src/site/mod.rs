@@ -7,8 +7,11 @@
 
 mod access;
 mod acl;
+mod admission;
+mod backup;
 mod bucket;
 mod changes;
+mod check;
 mod checksums;
 mod cloud;
 mod conditions;
@@ -17,6 +20,8 @@ mod copy;
 mod cors;
 mod data;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod headers;
 mod internal;
 mod journal;
@@ -29,6 +34,7 @@ mod metadata;
 mod multipart;
 mod notification;
 mod object;
+mod patience;
 mod pieces;
 mod placeholder;
 mod read;
@@ -42,7 +48,9 @@ mod uploads;
 mod versioning;
 mod write;
 
-pub use config::{Account, CloudLocation, ReplicationEndpoint, SiteConfig};
+pub use backup::Copied;
+pub use check::{Checked, Problem, check};
+pub use config::{Account, CloudLocation, Limits, ReplicationEndpoint, SiteConfig};
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::{Site, SiteError};
 pub use server::serve;

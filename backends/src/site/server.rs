@@ -7,7 +7,9 @@ use super::error::Refusal;
 use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
 use super::long_path;
 use super::metadata::Site;
+use super::patience::{SteadyBody, SteadyStream};
 use super::s3::Surface;
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -20,9 +22,11 @@ use s3s::{Body, S3Request};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -30,12 +34,6 @@ use tokio::task::JoinSet;
 pub(super) const BACKBEAT: &str = "/_/backbeat/";
 /// What the paths of CloudServer's metadata server start with.
 pub(super) const METADATA: &str = "/_/metadata/";
-/// Connections at a time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
-/// A client that does not send the head of a request in this time is given up.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a request head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Requests that run when the server stops may end within this time.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left) the next one waits.
@@ -56,12 +54,8 @@ pub async fn serve(
         let problem = "the embedded site answers on loopback addresses only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
     }
-    let mut builder = S3ServiceBuilder::new(Surface(Arc::clone(&site)));
-    builder.set_auth(Accounts(Arc::clone(&site)));
-    builder.set_validation(Names);
-    builder.set_route(InternalRoutes(Arc::clone(&site)));
-    let service = builder.build();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let service = service(&site);
+    let places = Arc::new(Semaphore::new(site.config().limits.connections_max));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -74,6 +68,10 @@ pub async fn serve(
             () = &mut shutdown => break,
             (accepted, place) = accepted => match accepted {
                 Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection is gone");
+                        continue;
+                    }
                     let connection = connection(stream, Arc::clone(&site), service.clone(), stopped.clone());
                     connections.spawn(async move {
                         connection.await;
@@ -99,22 +97,36 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What answers requests: signatures, then admission, then the S3 surface or the internal routes.
+pub(super) fn service(site: &Arc<Site>) -> S3Service {
+    let mut builder = S3ServiceBuilder::new(Surface(Arc::clone(site)));
+    builder.set_auth(Accounts(Arc::clone(site)));
+    builder.set_access(Accounts(Arc::clone(site)));
+    builder.set_validation(Names);
+    builder.set_route(InternalRoutes(Arc::clone(site)));
+    builder.build()
+}
+
+/// Answers what comes over one connection, until it closes or the site stops.
+pub(super) async fn connection<IO>(
+    stream: IO,
     site: Arc<Site>,
     service: S3Service,
     mut stopped: watch::Receiver<bool>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection is gone");
-        return;
-    }
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = site.config().limits.clone();
+    let stream = SteadyStream::new(stream, limits.answer_silence_max);
     let answer =
         hyper::service::service_fn(move |request| answer(Arc::clone(&site), service.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        // A client that has said everything may close its side and wait for the answer.
+        .half_close(true)
+        .header_read_timeout(limits.head_time_max)
+        // Smaller buffers than this are not allowed.
+        .max_buf_size(limits.head_bytes_max.max(8 << 10))
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -143,20 +155,32 @@ async fn answer(
     let request_id = random_hex::<10>().unwrap_or_else(|_| "0".repeat(20));
     let from_page = if is_internal { None } else { FromPage::of(&request) };
     let is_preflight = !is_internal && request.method() == Method::OPTIONS;
-    let answered = if is_preflight {
-        Ok(cors::preflight(&site, &request).unwrap_or_else(|refusal| in_xml(&refusal)))
-    } else if is_internal && long_path::is_long(&request) {
-        Ok(long_internal(Arc::clone(&site), request).await)
-    } else {
-        service.call(request.map(Body::from)).await
+    let silence_max = site.config().limits.body_silence_max;
+    let request = request.map(|body| Body::http_body(SteadyBody::new(body, silence_max)));
+    let answered = async {
+        if is_preflight {
+            Ok(cors::preflight(&site, &request).unwrap_or_else(|refusal| in_xml(&refusal)))
+        } else if is_internal && long_path::is_long(&request) {
+            Ok(long_internal(Arc::clone(&site), request).await)
+        } else {
+            service.call(request).await
+        }
     };
-    let mut response = match answered {
-        Ok(response) => response,
-        Err(error) => {
+    let failed = || {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    };
+    // One request that nobody thought of must not take those along that wait on the same connection.
+    let mut response = match AssertUnwindSafe(answered).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
             tracing::error!(?error, "the protocol library failed");
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
+            failed()
+        }
+        Err(_) => {
+            tracing::error!("answering a request panicked");
+            failed()
         }
     };
     if let Some(from_page) = from_page.filter(|_| !is_preflight) {
@@ -186,12 +210,12 @@ fn in_xml(refusal: &Refusal) -> Response<Body> {
 }
 
 /// Answers an internal request that the protocol library would not let through.
-async fn long_internal(site: Arc<Site>, request: Request<Incoming>) -> Response<Body> {
+async fn long_internal(site: Arc<Site>, request: Request<Body>) -> Response<Body> {
     let answered = match long_path::signer(&site, &request, SystemTime::now()) {
         Ok(access_key) => {
             let (head, body) = request.into_parts();
             let request = S3Request {
-                input: Body::from(body),
+                input: body,
                 method: head.method,
                 uri: head.uri,
                 headers: head.headers,

@@ -2,7 +2,7 @@
 
 use backbeat_backends::embedded::StoreOptions;
 use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
-use backbeat_backends::site::{Account, ReplicationEndpoint, Site, SiteConfig, serve};
+use backbeat_backends::site::{Account, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use std::path::Path;
@@ -54,6 +54,7 @@ pub(crate) fn config(data_dir: &Path) -> SiteConfig {
         data_store_name: "us-east-1".into(),
         locations: Vec::new(),
         api: None,
+        limits: Limits::default(),
     }
 }
 

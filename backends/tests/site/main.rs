@@ -1,7 +1,9 @@
 //! The embedded site over HTTP, as clients and the replication engine see it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backups;
 mod checksums;
+mod clients;
 mod conditions;
 mod copies;
 mod durability;

@@ -368,13 +368,33 @@ async fn nothing_is_answered_without_a_signature() {
         "/_/backbeat/metadata/cap/plain.txt",
         "/_/backbeat/data/cap/plain.txt",
         "/_/backbeat/batchdelete",
+        "/_/backbeat/batchdelete/cap/plain.txt",
         "/_/backbeat/multiplebackenddata/cap/k?operation=putobject",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=putpart",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=initiatempu",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=completempu",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=puttagging",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=deleteobject",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=deleteobjecttagging",
+        "/_/backbeat/multiplebackenddata/cap/k?operation=abortmpu",
+        "/_/backbeat/multiplebackendmetadata/cap/k",
+        "/_/backbeat/lifecycle/cap?list-type=current",
+        "/_/backbeat/expiration/cap/plain.txt",
+        "/_/backbeat/index/cap",
+        "/_/backbeat/api/metrics/crr/all",
+        "/_/metadata/default/bucket/cap",
         "/_/backbeat/nothing",
+        "/_/backbeat/",
     ];
     for path in internal {
         for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE] {
             let answer = unsigned(&method, path).await.refused_json(403, "AccessDenied");
             assert_eq!(answer.json()["message"], "Access Denied");
+            let forged = server.client.with("replicationKey1", "wrong");
+            let answer = forged.send(at(method.clone(), path)).await;
+            answer.refused_json(403, "SignatureDoesNotMatch");
+            let unknown = server.client.with("nobody", "wrong");
+            unknown.send(at(method, path)).await.refused_json(403, "InvalidAccessKeyId");
         }
     }
     unsigned(&Method::GET, "/_/healthcheck").await.expect(403);

@@ -23,7 +23,7 @@ use crate::driver::processor::{ProcessorHandle, load_exceptions};
 use crate::driver::status::StatusHandle;
 use crate::driver::{Publisher, Sites};
 use crate::metrics::Registry;
-use crate::stack::Topics;
+use crate::stack::{Backups, Topics};
 
 /// Intervals of five minutes in a day.
 const INTERVALS: i64 = 288;
@@ -76,6 +76,8 @@ pub struct Operator<Q: Queue, S, C, O> {
     pub counters: Counters,
     /// The metrics of the process.
     pub metrics: Registry,
+    /// Copies of the data directory.
+    pub backups: Backups,
 }
 
 /// Why an operator gets no answer.

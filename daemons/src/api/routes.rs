@@ -1,5 +1,6 @@
 //! The routes: upstream's under `/_/` and `/_/backbeat/api/`, our own under `/api/v1/` (API reference 1.3, 1.4).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -8,13 +9,14 @@ use axum::response::{IntoResponse, Response};
 use backbeat_backends::coordination::Coordination;
 use backbeat_backends::queue::Queue;
 use backbeat_backends::stats::Stats;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::crr;
 use super::operator::{Operator, OperatorError};
 use super::report::Retry;
 use crate::driver::Sites;
+use crate::stack::BackupError;
 
 /// The web page: one file, nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");
@@ -180,8 +182,28 @@ async fn ours<Q: Queue, S: Stats, C: Coordination, O: Sites>(
             operator.set_paused(site, *action == "pause").await?;
             Ok(json_of(&json!({})))
         }
+        ("POST", ["backup"]) => {
+            let asked: Backup = serde_json::from_slice(&call.body).map_err(|error| {
+                OperatorError::Invalid(format!("the body must name a directory: {error}"))
+            })?;
+            let written = operator.backups.write(&asked.directory).await.map_err(|error| {
+                let text = error.to_string();
+                if matches!(error, BackupError::Place { .. }) {
+                    OperatorError::Invalid(text)
+                } else {
+                    OperatorError::Unavailable(text)
+                }
+            })?;
+            Ok(json_of(&written))
+        }
         _ => Err(ApiError::no_route(path)),
     }
+}
+
+/// Where a copy of the data directory is to be made.
+#[derive(Deserialize)]
+struct Backup {
+    directory: PathBuf,
 }
 
 /// The pairs of a query string, decoded.

@@ -46,7 +46,7 @@ fn named_target(text: &str) -> Result<Target, String> {
 }
 
 /// A folder under the user's data directory.
-fn default_data_dir() -> Result<PathBuf, Failure> {
+pub(super) fn default_data_dir() -> Result<PathBuf, Failure> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")));
     let base = base.ok_or_else(|| {

@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod data;
 mod demo;
 mod dev;
 mod exit;
@@ -52,6 +53,7 @@ enum Command {
     Failed(failed::Arguments),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Data(data::Arguments),
     Config(config::Arguments),
     Filter(filter::Filter),
     VersionId(version_id::VersionIdCommand),
@@ -69,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Failed(arguments) => failed::run(&arguments, &global).map(ExitCode::from),
         Command::Pause(arguments) => pause::pause(&arguments, &global).map(ExitCode::from),
         Command::Resume(arguments) => pause::resume(&arguments, &global).map(ExitCode::from),
+        Command::Data(arguments) => data::run(&arguments, &global).map(ExitCode::from),
         Command::Config(arguments) => config::run(&arguments, &global).map(ExitCode::from),
         Command::Filter(filter) => filter.run().map_err(Failure::from),
         Command::VersionId(command) => command.run().map_err(Failure::from),

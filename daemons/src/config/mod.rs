@@ -96,13 +96,13 @@ impl Config {
             origins: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        config.overlay(&defaults, "", &Origin::Default);
+        config.overlay(&defaults, &Origin::Default);
         let mut errors = Vec::new();
         if let Some(file) = file {
             let origin = Origin::File(file.to_owned());
             let value = read(file)?;
             config.take_findings(validate::findings(&value, ROOT), &origin, &mut errors);
-            config.overlay(&value, "", &origin);
+            config.overlay(&value, &origin);
         }
         let mut environment: Vec<(String, String)> =
             environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
@@ -114,7 +114,7 @@ impl Config {
                     let found = validate::findings(&value, ROOT);
                     let found = found.into_iter().filter(|finding| finding.severity == Severity::Error);
                     config.take_findings(found.collect(), &origin, &mut errors);
-                    config.overlay(&value, "", &origin);
+                    config.overlay(&value, &origin);
                 }
                 Err(finding) => config.take_findings(vec![finding], &origin, &mut errors),
             }
@@ -181,23 +181,30 @@ impl Config {
     }
 
     /// Lays `value` over what is there: sections member by member, everything else as a whole.
-    fn overlay(&mut self, value: &Value, path: &str, origin: &Origin) {
-        if let Value::Object(members) = value {
-            for (name, value) in members {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                self.overlay(value, &path, origin);
-            }
-            return;
-        }
-        let mut place = &mut self.value;
-        for name in path.split('.') {
-            if !place.is_object() {
-                *place = Value::Object(serde_json::Map::new());
-            }
-            place = &mut place[name];
-        }
+    fn overlay(&mut self, value: &Value, origin: &Origin) {
+        overlay(
+            &mut self.value,
+            value,
+            &mut |path| {
+                self.origins.insert(path, origin.clone());
+            },
+            "",
+        );
+    }
+}
+
+/// Puts `value` over `place`, and tells the path of every value that it puts there. Names may have dots in them.
+fn overlay(place: &mut Value, value: &Value, told: &mut dyn FnMut(String), path: &str) {
+    let Value::Object(members) = value else {
         *place = value.clone();
-        self.origins.insert(path.to_owned(), origin.clone());
+        return told(path.to_owned());
+    };
+    for (name, value) in members {
+        if !place.is_object() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        overlay(&mut place[name.as_str()], value, told, &path);
     }
 }
 
@@ -277,6 +284,38 @@ mod tests {
         assert!(config.entries().iter().all(|(_, _, origin)| *origin == Origin::Default));
         let found = validate::findings(&config.value, ROOT);
         assert!(found.iter().all(|finding| finding.message.starts_with("missing")), "{found:?}");
+    }
+
+    #[test]
+    fn entries_of_lists_must_be_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        let text = r#"{"extensions":{"replication":{"replayTopics":[{"topicName":"t"}]}}}"#;
+        std::fs::write(&file, text).expect("written");
+        let error = Config::load(Some(&file), []).expect_err("nothing says how many retries");
+        let shown = error.to_string();
+        assert!(shown.contains("extensions.replication.replayTopics[0].retries: missing"), "{shown}");
+    }
+
+    #[test]
+    fn names_with_dots_hide_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        let text = r#"{"extensions":{"replication":{"lane":{"maxQueued.":1,"maxQueued.x":{"y":2},"":3}}}}"#;
+        std::fs::write(&file, text).expect("written");
+        let config = Config::load(Some(&file), []).expect("odd, but usable");
+        assert_eq!(config.warnings.iter().filter(|(found, _)| found.message.contains("unknown")).count(), 3);
+        assert_eq!(config.replication().lane.max_queued, 32);
+    }
+
+    #[test]
+    fn numbers_that_nothing_could_count_are_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        let text = r#"{"extensions":{"replication":{"queueProcessor":{"retry":{"scality":{"maxRetries":5000000000}}}}}}"#;
+        std::fs::write(&file, text).expect("written");
+        let error = Config::load(Some(&file), []).expect_err("more than fits");
+        assert!(error.to_string().contains("maxRetries"), "{error}");
     }
 
     #[test]

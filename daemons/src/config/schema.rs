@@ -62,7 +62,7 @@ const CERTIFICATES: Kind = Kind::Section(&[
     key("ca", Kind::OptionalText),
 ]);
 const RETRY: Kind = Kind::Section(&[
-    key("maxRetries", Kind::Whole(0, u64::MAX)),
+    key("maxRetries", Kind::Whole(0, 4_294_967_295)),
     key("timeoutS", Kind::Number(0.0)),
     key(
         "backoff",
@@ -255,6 +255,21 @@ pub(super) const ROOT: &[Key] = &[
             key("mongoProcessor", Kind::Any),
             key("oplogPopulator", Kind::Any),
         ]),
+    ),
+    key(
+        "embedded",
+        Kind::Section(&[key(
+            "site",
+            Kind::Section(&[
+                key("connections", Kind::Whole(1, 100_000)),
+                key("headBytes", Kind::Whole(8192, 1 << 20)),
+                key("headTimeoutS", Kind::Number(0.1)),
+                key("bodyTimeoutS", Kind::Number(0.1)),
+                key("answerTimeoutS", Kind::Number(0.1)),
+                key("dataBytes", Kind::Whole(0, u64::MAX)),
+                key("journalRecords", Kind::Whole(0, u64::MAX)),
+            ]),
+        )]),
     ),
     key("localCache", Kind::Any),
     key("healthcheckServer", Kind::Any),

@@ -3,6 +3,8 @@
 //! Everything is under one data directory: `source` and `targets/<name>` hold a site each, `engine` what the machines
 //! keep. What was acknowledged survives the end of the process, however it ends.
 
+mod backup;
+mod layout;
 mod ports;
 mod pruning;
 mod settings;
@@ -36,6 +38,8 @@ use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
 use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
 use crate::driver::{Clock, PositionNodes, ProcessorObserver, Publisher, StatusObserver};
 use crate::metrics::Registry;
+pub use backup::{BackupError, Backups, Written};
+pub use layout::{Layout, LayoutError};
 use settings::DRAIN_MAX;
 pub use settings::Topics;
 use site::{Client, RunningSite};
@@ -126,30 +130,34 @@ impl Stack {
         let names: Vec<String> = targets.iter().map(|(name, ..)| name.clone()).collect();
         check_names(&names)?;
 
+        let layout = Layout::open(&config.data_dir)?;
+        let limits = settings::site_limits(&config.config);
         let (stop_servers, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        let source = RunningSite::source(&config.data_dir, &names, api_address)
+        let source = RunningSite::source(&layout, &names, api_address, limits.clone())
             .await
             .context("cannot open the source site")?;
         source.serve(source_listener, stopped.clone(), &mut servers);
         let mut target_sites = Vec::new();
+        let mut sites = vec![(layout.source(), source.site())];
         for (index, (name, listener, address)) in targets.into_iter().enumerate() {
-            let site = RunningSite::target(&config.data_dir, &name, index)
+            let site = RunningSite::target(&layout, &name, index, limits.clone())
                 .await
                 .with_context(|| format!("cannot open the target site {name}"))?;
             site.serve(listener, stopped.clone(), &mut servers);
+            sites.push((layout.target(&name), site.site()));
             target_sites.push((SiteName::from(name), address));
         }
 
         let wall = WallClock::system();
-        let engine = config.data_dir.join("engine");
+        let engine = layout.engine();
         let opened = wall.clone();
-        let (queue, coordination, stats) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let (store, queue, coordination, stats) = tokio::task::spawn_blocking(move || -> Result<_> {
             let options = StoreOptions { cache_bytes: ENGINE_CACHE_BYTES, ..StoreOptions::default() };
             let store = Store::open_with(&engine, options)?;
             let queue = EmbeddedQueue::open(store.clone(), opened.clone())?;
             let coordination = EmbeddedCoordination::open(store.clone())?;
-            Ok((queue, coordination, EmbeddedStats::open(store, opened)?))
+            Ok((store.clone(), queue, coordination, EmbeddedStats::open(store, opened)?))
         })
         .await?
         .context("cannot open the engine's store")?;
@@ -246,7 +254,9 @@ impl Stack {
             }
         });
 
-        let pruning = tokio::spawn(pruning::prune_forever(journal, populator.clone()));
+        let backups = Backups::new(layout, store, sites);
+        let pruning = pruning::prune_forever(journal, populator.clone(), backups.pruning());
+        let pruning = tokio::spawn(pruning);
 
         let daemons = Daemons {
             sites: site_daemons,
@@ -267,6 +277,7 @@ impl Stack {
             clock: wall,
             counters,
             metrics,
+            backups,
         });
         operator.restore_pauses().await;
         let serving = api::serve(api_listener, Arc::clone(&operator), stopped);

@@ -1,8 +1,10 @@
 //! What the machines of the embedded stack are told, from the configuration.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use backbeat_backends::queue::{Retention, TopicSpec};
+use backbeat_backends::site::Limits;
 use backbeat_core::IntakeLimits;
 use backbeat_core::id::{Site, Topic};
 use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics};
@@ -96,6 +98,30 @@ fn expanded(replication: &Replication) -> Vec<Topic> {
     let topics: Vec<(Topic, u32)> =
         topics.map(|replay| (Topic::from(replay.topic_name.as_str()), replay.retries)).collect();
     expand_replay_topics(&topics)
+}
+
+/// What clients may use of an embedded site. A quota or a number of records of 0 is none.
+pub(super) fn site_limits(config: &Config) -> Limits {
+    let value = |name: &str| config.value(&format!("/embedded/site/{name}"));
+    let whole = |name: &str| value(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let count = |name: &str, default: usize| match usize::try_from(whole(name)) {
+        Ok(0) | Err(_) => default,
+        Ok(count) => count,
+    };
+    let seconds = |name: &str, default: Duration| {
+        let seconds = value(name).and_then(serde_json::Value::as_f64);
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(default)
+    };
+    let default = Limits::default();
+    Limits {
+        connections_max: count("connections", default.connections_max),
+        head_bytes_max: count("headBytes", default.head_bytes_max),
+        head_time_max: seconds("headTimeoutS", default.head_time_max),
+        body_silence_max: seconds("bodyTimeoutS", default.body_silence_max),
+        answer_silence_max: seconds("answerTimeoutS", default.answer_silence_max),
+        data_bytes_max: Some(whole("dataBytes")).filter(|bytes| *bytes > 0),
+        journal_records_max: Some(whole("journalRecords")).filter(|records| *records > 0),
+    }
 }
 
 pub(super) fn populator(config: &Config) -> populator::Config {

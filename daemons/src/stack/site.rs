@@ -10,11 +10,12 @@ use backbeat_backends::credentials::account::StaticCredentials;
 use backbeat_backends::embedded::StoreOptions;
 use backbeat_backends::http::{Credentials as Keys, SignedClient};
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
-use backbeat_backends::site::{self, Account, ReplicationEndpoint, Site, SiteConfig};
+use backbeat_backends::site::{self, Account, Limits, ReplicationEndpoint, Site, SiteConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::layout::Layout;
 use super::{ACCESS_KEY, REGION, SECRET_KEY};
 
 /// The canonical id of the account that owns everything at every site.
@@ -34,20 +35,34 @@ pub(super) struct RunningSite(Arc<Site>);
 impl RunningSite {
     /// The source, which may replicate to `targets`; the first is the default.
     /// Its route to the API leads to `api`.
-    pub(super) async fn source(data_dir: &Path, targets: &[String], api: SocketAddr) -> Result<Self> {
+    pub(super) async fn source(
+        layout: &Layout,
+        targets: &[String],
+        api: SocketAddr,
+        limits: Limits,
+    ) -> Result<Self> {
         let endpoints = targets.iter().enumerate().map(|(index, name)| ReplicationEndpoint {
             site: name.clone(),
             cloud_type: None,
             is_default: index == 0,
         });
-        let mut config = config("source", &data_dir.join("source"), 0, endpoints.collect());
+        let mut config = config("source", &layout.source(), 0, endpoints.collect());
         config.api = Some(api.to_string());
+        config.limits = limits;
         Self::open(config).await
     }
 
     /// The target `name`, the `index`th. Every site has a group id of its own in its version ids.
-    pub(super) async fn target(data_dir: &Path, name: &str, index: usize) -> Result<Self> {
-        Self::open(config(name, &data_dir.join("targets").join(name), index + 1, Vec::new())).await
+    pub(super) async fn target(layout: &Layout, name: &str, index: usize, limits: Limits) -> Result<Self> {
+        let mut config = config(name, &layout.target(name), index + 1, Vec::new());
+        // Nobody reads the journal of a target.
+        config.limits = Limits { journal_records_max: None, ..limits };
+        Self::open(config).await
+    }
+
+    /// The site itself.
+    pub(super) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.0)
     }
 
     async fn open(config: SiteConfig) -> Result<Self> {
@@ -93,6 +108,7 @@ fn config(name: &str, data_dir: &Path, index: usize, endpoints: Vec<ReplicationE
         data_store_name: REGION.to_owned(),
         locations: Vec::new(),
         api: None,
+        limits: Limits::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::conformance::{applied, refused};
 use crate::credentials::account::StaticCredentials;
 use crate::objects::Versioning;
 use crate::objects::conformance::{ObjectsHarness, md5_hex};
-use crate::site::{Account, ReplicationEndpoint, Site, SiteConfig, serve};
+use crate::site::{Account, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
 
 const OWNER: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";
 
@@ -51,6 +51,7 @@ impl Served {
             data_store_name: "us-east-1".to_owned(),
             locations: Vec::new(),
             api: None,
+            limits: Limits::default(),
         });
         let site = site.await.expect("the site opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

@@ -19,7 +19,7 @@ const LOCATIONS_BYTES_MAX: usize = 16 << 20;
 /// A location to delete. Only what is in a cloud has versions.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Place {
+pub(super) struct Place {
     key: String,
     data_store_name: Option<String>,
     data_store_version_id: Option<String>,
@@ -31,7 +31,7 @@ impl Place {
     }
 }
 
-fn parse(body: &[u8]) -> Outcome<Vec<Place>> {
+pub(super) fn parse(body: &[u8]) -> Outcome<Vec<Place>> {
     #[derive(Deserialize)]
     struct Listed {
         #[serde(rename = "Locations")]

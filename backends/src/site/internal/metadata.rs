@@ -71,7 +71,7 @@ pub(super) async fn write(
 }
 
 /// The document of a metadata write: JSON with a `replicationInfo` (wire reference 1.6, step 3).
-fn parse_document(body: &[u8]) -> Outcome<ObjectMd> {
+pub(super) fn parse_document(body: &[u8]) -> Outcome<ObjectMd> {
     #[derive(Deserialize)]
     struct Shape<'a> {
         #[serde(rename = "replicationInfo", borrow)]

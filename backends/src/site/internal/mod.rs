@@ -19,6 +19,7 @@ pub(super) use answer::{JsonRefusal, error_json, json_error};
 pub(super) use request::query;
 
 use super::access::INTERNAL;
+use super::admission;
 use super::config::Account;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
@@ -81,6 +82,7 @@ fn replication_bucket(uri: &Uri) -> Option<String> {
 impl InternalRoutes {
     async fn backbeat(&self, request: S3Request<Body>, account: &Account) -> Outcome<S3Response<Body>> {
         let site = &self.0;
+        admission::admit(site, &request.method, &request.uri, &request.headers)?;
         let target = Target::of(&request.uri);
         if target.kind == "api" {
             return proxy::forward(site, request).await;
@@ -117,4 +119,25 @@ fn index(request: &S3Request<Body>) -> Refusal {
         return Refusal::bad_request("").with_message("BadRequest");
     }
     Refusal::not_implemented()
+}
+
+/// Parses one input in every way that requests are parsed in here.
+#[cfg(feature = "fuzzing")]
+pub(super) fn parsers(data: &[u8]) {
+    if let Ok(md) = metadata::parse_document(data) {
+        assert!(metadata::parse_document(md.to_json().as_bytes()).is_ok(), "what is written can be read");
+    }
+    batch_delete::parse(data).map(drop).unwrap_or_default();
+    multiple_backend::parts(data).map(drop).unwrap_or_default();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    condition::Condition::parse(text).map(drop).unwrap_or_default();
+    multiple_backend::seconds(text);
+    decode(text);
+    if let Ok(uri) = text.parse::<Uri>() {
+        let target = Target::of(&uri);
+        assert!(!target.kind.contains('/') && !target.bucket.contains('/'));
+        query(&uri).count();
+        request::wanted(&uri).map(drop).unwrap_or_default();
+        replication_bucket(&uri);
+    }
 }
