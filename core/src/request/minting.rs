@@ -206,7 +206,7 @@ pub enum MintingRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MintingReply {
     /// To `FindCopies`.
-    Found(Ending<Copies>),
+    Found(Ending<Box<Copies>>),
     /// To `ReadCurrent`: the version, delete markers included; refused with `NotFound` if the key has none.
     Current(Ending<VersionRef>),
     /// To `PutObject`. A refusal says which side refused.

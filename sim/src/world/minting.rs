@@ -76,7 +76,7 @@ impl<R: Rules> World<R> {
     ) -> MintingReply {
         match request {
             MintingRequest::FindCopies { object, known, depth } => MintingReply::Found(Ending::Applied(
-                self.find_copies(site, version_of(object), known.as_ref(), *depth),
+                self.find_copies(site, version_of(object), known.as_ref(), *depth).into(),
             )),
             MintingRequest::PutObject(put) => self.put_object(site, put, stray),
             MintingRequest::ListUploads { object } => {

@@ -109,11 +109,12 @@ impl MintingTarget {
                 let of_key = || self.versions.iter().rev().filter(|(key, _)| *key == object.key);
                 let depth = usize::try_from(depth).expect("small");
                 let found = |id: &MintedId| of_key().find(|(_, version)| version.id == *id);
-                MintingReply::Found(Ending::Applied(Copies {
+                let copies = Copies {
                     newest_first: of_key().take(depth).map(|(_, version)| version.clone()).collect(),
                     complete: of_key().count() <= depth,
                     known: known.as_ref().and_then(found).map(|(_, version)| version.clone()),
-                }))
+                };
+                MintingReply::Found(Ending::Applied(copies.into()))
             }
             MintingRequest::PutObject(put) => MintingReply::Put {
                 side: crate::request::Side::Target,

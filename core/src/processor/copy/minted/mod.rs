@@ -153,11 +153,11 @@ impl CopyJob {
         }
     }
 
-    fn found<R: Rules>(&mut self, ending: Ending<Copies>, context: &mut Context<'_, R>) {
+    fn found<R: Rules>(&mut self, ending: Ending<Box<Copies>>, context: &mut Context<'_, R>) {
         match ending {
             Ending::Applied(copies) => {
                 let minting = self.minting();
-                minting.seen = copies;
+                minting.seen = *copies;
                 minting.is_current = None;
                 self.heard_from_target = Some(true);
                 self.stage = Stage::ReadingSource;
