@@ -14,6 +14,9 @@ use crate::stack::{Layout, LayoutError};
 
 /// Look after a data directory.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  backbeat data check
+  backbeat data backup ./backup-2026-11-20")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
