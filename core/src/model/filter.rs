@@ -168,6 +168,11 @@ fn decide_bucket_operation(entry: &PopulatorEntry, config: &FilterConfig) -> Dec
     Decision::Publish(Publish { key, objects: 0, bytes: 0, sites: Vec::new() })
 }
 
+/// Whether `value`, stored under a master key, is the copy of a version that has a key of its own.
+pub(super) fn is_copy_of_version(value: &str) -> bool {
+    matches!(scan(value), Ok(Some(deciding)) if deciding.has_version_id && !deciding.is_null)
+}
+
 /// The deciding members of the metadata in `value`, `None` if it is null. Of duplicates the last one counts.
 fn scan(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
     let mut deciding = Deciding::default();

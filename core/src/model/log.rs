@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::id::Bucket;
 
+use super::filter::is_copy_of_version;
 use super::json_text::{
     JsonError, RawJson, check, elements, text_of, write_compact, write_name, write_string,
 };
@@ -154,7 +155,11 @@ impl LogRecord {
     pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, ObjectMd)> + '_ {
         self.entries.iter().filter_map(|entry| {
             let (key, value) = (strip_format_prefix(entry.key.as_deref()?), entry.value.as_deref()?);
-            let md = ObjectMd::parse(value).ok().filter(|_| &*entry.kind == "put")?;
+            // A look at the members that decide is much cheaper than reading the document.
+            if &*entry.kind != "put" || (is_master(key) && is_copy_of_version(value)) {
+                return None;
+            }
+            let md = ObjectMd::parse(value).ok()?;
             let version = match md.version_ref() {
                 VersionRef::Version(_) if is_master(key) => return None,
                 VersionRef::Version(id) => VersionRef::Version(id),

@@ -16,7 +16,9 @@ use backbeat_backends::objects::SitePair;
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
 use backbeat_core::call::Ending;
 use backbeat_core::id::Bucket;
-use backbeat_core::model::{ObjectRef, OverallStatus, SiteStatus, VersionId, VersionRef};
+use backbeat_core::model::{
+    Decision, FilterConfig, LogRecord, ObjectRef, OverallStatus, SiteStatus, VersionId, VersionRef, decide,
+};
 use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::time::Span;
 use futures_util::{StreamExt as _, stream};
@@ -49,8 +51,53 @@ fn main() -> Result<()> {
     match what.as_str() {
         "throughput" => runtime.block_on(throughput()),
         "latency" => runtime.block_on(latency()),
-        _ => bail!("usage: bench throughput | latency"),
+        "filter" => filter(),
+        _ => bail!("usage: bench throughput | latency | filter"),
     }
+}
+
+/// What the populator does with a journal record on one core: parse it, decide, write the message.
+fn filter() -> Result<()> {
+    const RECORDS: u32 = 200_000;
+    let value = json!({
+        "owner-display-name": "account", "owner-id": "7".repeat(64), "content-length": 4096,
+        "content-type": "application/octet-stream", "content-md5": "d41d8cd98f00b204e9800998ecf8427e",
+        "x-amz-version-id": "null", "x-amz-server-version-id": "", "x-amz-storage-class": "STANDARD",
+        "x-amz-server-side-encryption": "", "x-amz-website-redirect-location": "",
+        "acl": {"Canned": "private", "FULL_CONTROL": [], "WRITE_ACP": [], "READ": [], "READ_ACP": []}, "key": "",
+        "location": [{"key": "0123456789abcdef0123456789abcdef01234567", "size": 4096, "start": 0,
+            "dataStoreName": "us-east-1", "dataStoreType": "file", "dataStoreETag": "1:d41d8cd98f00b204e9800998ecf8427e"}],
+        "isDeleteMarker": false, "tags": {"team": "storage"},
+        "replicationInfo": {"status": "PENDING", "backends": [
+            {"site": "paris", "status": "PENDING", "dataStoreVersionId": ""},
+            {"site": "tokyo", "status": "PENDING", "dataStoreVersionId": ""}],
+            "content": ["DATA", "METADATA"], "destination": "arn:aws:s3:::photos-copy", "storageClass": "paris,tokyo",
+            "role": "arn:aws:iam::root:role/backbeat,arn:aws:iam::root:role/backbeat", "storageType": "",
+            "dataStoreVersionId": ""},
+        "dataStoreName": "us-east-1", "originOp": "s3:ObjectCreated:Put", "last-modified": "2026-11-20T16:26:15.045Z",
+        "md-model-version": 6, "x-amz-meta-camera": "a camera", "versionId": "98200000000000999999RG001  ",
+    });
+    let value = value.to_string();
+    let entry = json!({"type": "put", "key": "photos/2026/object-000001\u{0}98200000000000999999RG001  ", "value": value});
+    let record =
+        json!({"timestamp": "2026-11-20T16:26:15.045Z", "db": "photos", "entries": [entry]}).to_string();
+    let config = FilterConfig::default();
+    for _ in 0..5 {
+        let since = Instant::now();
+        let mut written = 0;
+        for _ in 0..RECORDS {
+            let record = LogRecord::parse(std::hint::black_box(&record))?;
+            for entry in record.populator_entries() {
+                if let Decision::Publish(_) = decide(&entry, &config) {
+                    written += std::hint::black_box(entry.message()).len();
+                }
+            }
+        }
+        ensure!(written > 0, "nothing was queued");
+        let rate = f64::from(RECORDS) / since.elapsed().as_secs_f64();
+        println!("{}", json!({"metadata_bytes": value.len(), "entries_per_s": rate}));
+    }
+    Ok(())
 }
 
 /// The engine against the bare loop, small objects and large ones, in turns.
