@@ -1,4 +1,4 @@
-//! The world around the engine: one event heap, one virtual clock, models of everything that the engine talks to.
+//! The world around the engine: one event list, one virtual clock, models of everything that the engine talks to.
 //!
 //! The models are stricter than the real things where they can be; each has its contract written beside it. A run has three
 //! phases: *safety* (clients write, faults strike, checkers watch every step), *healing* (faults stop for a healthy set, the
@@ -91,7 +91,7 @@ pub(crate) enum AppendBody {
     Other { topic: Topic, text: String },
 }
 
-/// What waits on the event heap.
+/// What waits on the event list.
 #[derive(Debug)]
 pub(crate) enum Item {
     /// An event for a machine.

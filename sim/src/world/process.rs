@@ -114,7 +114,7 @@ impl Clock {
 pub struct Fetch {
     /// The next offset to hand over.
     pub next: Offset,
-    /// Whether a fetch is on the event heap.
+    /// Whether a fetch is on the event list.
     pub scheduled: bool,
 }
 
@@ -168,7 +168,7 @@ pub struct Process<R> {
     pub clogged_until: u64,
     /// Its clocks.
     pub clock: Clock,
-    /// The timer on the event heap.
+    /// The timer on the event list.
     pub timer_at: Option<u64>,
     /// The moment at which its timer fired last, and how often it did then.
     pub spinning: (u64, u32),

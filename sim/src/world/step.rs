@@ -42,7 +42,7 @@ impl<R: Rules> World<R> {
         self.step(to, ev);
     }
 
-    /// A timer on the event heap is due.
+    /// A timer on the event list is due.
     pub(super) fn timer(&mut self, to: ProcId, life: u32) {
         let now = self.now();
         let process = self.process(to);
@@ -78,7 +78,7 @@ impl<R: Rules> World<R> {
         self.step(to, ev);
     }
 
-    /// Puts the machine's next timer on the event heap, unless an earlier one is there.
+    /// Puts the machine's next timer on the event list, unless an earlier one is there.
     pub(super) fn arm(&mut self, id: ProcId) {
         let now = self.now();
         let process = &self.processes[id.index()];
