@@ -30,7 +30,9 @@ pub(crate) fn run(
     let wall = started.elapsed();
     for (seed, violation) in summary.failed.iter().take(failures_max) {
         println!("seed {seed}: {} {}", violation.id, violation.message);
-        println!("  replay: cargo run --release -p backbeat-sim -- replay {seed}{}", scenario_flag(scenario));
+        let flag = scenario_flag(scenario);
+        println!("  replay: cargo run --release -p backbeat-sim -- replay {seed}{flag}");
+        println!("  shrink: cargo run --release -p backbeat-sim -- shrink --seed {seed}{flag}");
     }
     let unseen: Vec<Mark> = summary.marks.unseen().collect();
     let silent: Vec<Fault> =

@@ -1,14 +1,13 @@
 //! Runs seeds: one world each, with the right rules or with a planted bug.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use backbeat_core::rules::{Production, Rules};
+use backbeat_core::rules::Production;
 
 use crate::checkers::Violation;
 use crate::faults::FaultCounters;
 use crate::marks::Marks;
+use crate::plan::Plan;
 use crate::scenario::Scenario;
-use crate::world::{Report, World};
+use crate::world::{Course, Report, World};
 
 /// What several seeds came to.
 #[derive(Debug, Default)]
@@ -62,31 +61,12 @@ impl Summary {
     }
 }
 
-/// Runs one seed with the given rules. A failed assertion of a machine is a broken invariant like any other.
-pub fn run_with<R: Rules>(scenario: Scenario, seed: u64, rules: R, text: bool) -> Report {
-    match catch_unwind(AssertUnwindSafe(|| World::run(scenario, seed, rules, text))) {
-        Ok(report) => report,
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                .unwrap_or_else(|| "a machine failed an assertion".to_owned());
-            Report {
-                seed,
-                violation: Some(Violation::new("ASSERT", message)),
-                steps: 0,
-                simulated: 0,
-                faults: FaultCounters::default(),
-                marks: Marks::default(),
-                hash: 0,
-                lines: Vec::new(),
-            }
-        }
-    }
-}
-
 /// Runs one seed of the engine as shipped.
 pub fn run(scenario: Scenario, seed: u64, text: bool) -> Report {
-    run_with(scenario, seed, Production, text)
+    World::run(&Course::Drawn(scenario, seed), Production, text)
+}
+
+/// Runs a plan with the engine as shipped.
+pub fn run_plan(plan: &Plan, text: bool) -> Report {
+    World::run(&Course::Listed(plan), Production, text)
 }

@@ -74,7 +74,7 @@ impl Scenario {
             Self::Wide => (3, 8, 3, 600, 60),
         };
         let keys = rng.between(2, keys_max);
-        let keys = (0..keys).map(|key| ObjectKey::from(format!("dir/k{key} \u{e9}").as_str())).collect();
+        let keys = key_names(keys);
         let nulls = rng.below(4) == 0 && self != Self::Minting;
         let source_compares = rng.below(4) != 0 || self == Self::Minting;
         // What has no id of its own has no place among versions that are told by their markers, and what was overwritten goes back
@@ -83,9 +83,8 @@ impl Scenario {
         let kind = |_| if keeping { TargetKind::KeepsVersions } else { self.kind(rng) };
         let kinds: Vec<TargetKind> = (0..sites).map(kind).collect();
         let minting = kinds.iter().any(|kind| *kind != TargetKind::KeepsVersions);
-        let sites = (0..sites).map(|site| Site::from(format!("site-{site}").as_str())).collect();
         Shape {
-            sites,
+            sites: site_names(sites),
             partitions,
             processors,
             operations,
@@ -107,8 +106,18 @@ impl Scenario {
     }
 }
 
-/// The shape of one world.
-#[derive(Clone, Debug)]
+/// The names of so many keys.
+pub(crate) fn key_names(count: u64) -> Vec<ObjectKey> {
+    (0..count).map(|key| ObjectKey::from(format!("dir/k{key} \u{e9}").as_str())).collect()
+}
+
+/// The names of so many sites.
+pub(crate) fn site_names(count: usize) -> Vec<Site> {
+    (0..count).map(|site| Site::from(format!("site-{site}").as_str())).collect()
+}
+
+/// The shape of one world. What a plan lists instead ([`crate::plan::Plan`]) is marked as drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Target sites.
     pub sites: Vec<Site>,
@@ -116,17 +125,17 @@ pub struct Shape {
     pub partitions: u32,
     /// Instances of each site processor.
     pub processors: u32,
-    /// Client operations in the safety phase.
+    /// Drawn: client operations in the safety phase.
     pub operations: u32,
     /// Keys of the source bucket.
     pub keys: Vec<ObjectKey>,
-    /// Share of the operations that the first key takes beyond its own.
+    /// Drawn: share of the operations that the first key takes beyond its own.
     pub hot_ppm: u32,
-    /// How long clients write.
+    /// Drawn: how long clients write.
     pub writing: u64,
     /// The longest ordinary latency in microseconds.
     pub latency_max: u64,
-    /// Whether no fault exists.
+    /// Drawn: whether no fault exists.
     pub calm: bool,
     /// Whether every message makes the round trip through its wire form.
     pub wire: bool,
@@ -142,6 +151,43 @@ pub struct Shape {
     pub source_compares: bool,
     /// Whether replay topics are configured.
     pub replays: bool,
+}
+
+/// Processes of which there are always two: populators and status processors.
+pub(crate) const FIXED: usize = 4;
+
+impl Shape {
+    /// The smallest world there is: one site that keeps version ids, one partition, one processor, one key.
+    pub fn smallest() -> Self {
+        Self {
+            sites: site_names(1),
+            partitions: 1,
+            processors: 1,
+            operations: 0,
+            keys: key_names(1),
+            hot_ppm: 0,
+            writing: 0,
+            latency_max: 1_000,
+            calm: false,
+            wire: false,
+            repeats: false,
+            nulls: false,
+            kinds: vec![TargetKind::KeepsVersions],
+            marks_changes: false,
+            source_compares: true,
+            replays: false,
+        }
+    }
+
+    /// The same without what is drawn: a plan lists it.
+    pub(crate) fn listed(&self, repeats: bool) -> Self {
+        Self { operations: 0, hot_ppm: 0, writing: 0, calm: false, repeats, ..self.clone() }
+    }
+
+    /// Number of processes.
+    pub(crate) fn processes(&self) -> usize {
+        FIXED + self.kinds.len() * self.processors as usize
+    }
 }
 
 /// The longest time after the faults within which everything must have its ending, in virtual time.

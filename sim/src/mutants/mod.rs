@@ -6,9 +6,9 @@ mod planted;
 use std::ops::Range;
 
 use crate::checkers::Violation;
-use crate::runner::run_with;
+use crate::plan::Plan;
 use crate::scenario::Scenario;
-use crate::world::Report;
+use crate::world::{Course, Report, World};
 
 pub use planted::Planted;
 
@@ -28,7 +28,12 @@ pub fn named(name: &str) -> Option<Planted> {
 
 /// Runs one seed with a planted bug.
 pub fn run(planted: Planted, scenario: Scenario, seed: u64, text: bool) -> Report {
-    run_with(scenario, seed, planted, text)
+    World::run(&Course::Drawn(scenario, seed), planted, text)
+}
+
+/// Runs a plan with a planted bug.
+pub fn run_plan(planted: Planted, plan: &Plan, text: bool) -> Report {
+    World::run(&Course::Listed(plan), planted, text)
 }
 
 /// The first seed of `seeds` that catches the bug.

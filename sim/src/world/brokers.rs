@@ -473,13 +473,13 @@ impl<R: Rules> World<R> {
             return;
         };
         if blocked > now || stalls {
-            let at = if stalls { now + SECOND + self.dice.below(6 * SECOND) } else { blocked };
+            let at = if stalls { now + SECOND + self.struck.below(6 * SECOND) } else { blocked };
             self.schedule.push(at, Item::Fetch { to, life, generation, tp });
             return;
         }
         assignment.fetches[index][usize::from(tp.topic)].scheduled = false;
         if self.strikes(Fault::FetchLate) {
-            let delay = self.dice.below(12 * SECOND);
+            let delay = self.struck.below(12 * SECOND);
             self.hand_over_late(to, life, generation, index, tp, delay);
             return;
         }

@@ -88,12 +88,12 @@ impl<R: Rules> World<R> {
         };
         if moves {
             if self.strikes(Fault::ResetMidBody) {
-                let at = at + self.dice.below(SECOND);
+                let at = at + self.struck.below(SECOND);
                 self.tell_unknown(from, life, id, &request, at.min(deadline));
                 return;
             }
             if self.strikes(Fault::SlowDrip) {
-                at = at.max(deadline) + self.dice.below(5 * SECOND);
+                at = at.max(deadline) + self.struck.below(5 * SECOND);
             }
         }
         // A status write arrives before its sender's patience ends, or never; the connection ends with it. It is not doubled
@@ -109,11 +109,11 @@ impl<R: Rules> World<R> {
             return;
         }
         if self.strikes(Fault::RequestDoubled) {
-            let again = at + self.dice.below(SECOND);
+            let again = at + self.struck.below(SECOND);
             self.echo(from, life, id, &request, again);
         }
         if may_come_late(&request) && self.strikes(Fault::LateDuplicate) {
-            let again = at + SECOND + self.dice.below(40 * SECOND);
+            let again = at + SECOND + self.struck.below(40 * SECOND);
             self.echo(from, life, id, &request, again);
         }
         let silent = at > deadline;
@@ -176,7 +176,7 @@ impl<R: Rules> World<R> {
             || (side_of(&request) == Side::Target && self.strikes(Fault::TargetReplyLost));
         let mut delay = self.latency();
         if side_of(&request) == Side::Source && self.strikes(Fault::SourceSlow) {
-            delay += self.dice.below(4 * SECOND);
+            delay += self.struck.below(4 * SECOND);
         }
         if lost || now + delay > deadline {
             if matches!(*request, SiteRequest::WriteMetadata { .. }) {
@@ -272,8 +272,7 @@ impl<R: Rules> World<R> {
             SiteRequest::WriteMetadata { object, md, condition, .. } => {
                 let version = version_of(object);
                 if self.strikes(Fault::StatusRace) {
-                    let change = self.some_tags();
-                    self.client_change(version, change);
+                    self.client_tags(version);
                 }
                 let before = self.source.md(version).cloned();
                 if self.shape.source_compares && !holds(condition.as_ref(), before.as_ref()) {

@@ -23,29 +23,25 @@ impl<R: Rules> World<R> {
             return;
         }
         for &fault in Fault::ALL {
-            if fault.shape() == Shape::Tick {
-                let strength = self.plan.strength(fault);
-                if strength > 0 && self.chaos.chance(strength) {
-                    self.counters.count(fault);
-                    self.strike(fault);
-                }
+            if fault.shape() == Shape::Tick && self.strikes(fault) {
+                self.strike(fault);
             }
         }
         self.after(TICK, Item::Chaos);
     }
 
     fn any_process(&mut self) -> ProcId {
-        let index = self.chaos.index(self.processes.len());
+        let index = self.struck.index(self.processes.len());
         ProcId(u8::try_from(index).expect("few processes"))
     }
 
     fn any_site(&mut self) -> SiteId {
-        let index = self.chaos.index(self.targets.len());
+        let index = self.struck.index(self.targets.len());
         SiteId(u8::try_from(index).expect("few sites"))
     }
 
     fn any_group(&mut self) -> GroupId {
-        let index = self.chaos.index(self.targets.len() + 1);
+        let index = self.struck.index(self.targets.len() + 1);
         if index == self.targets.len() {
             GroupId::Status
         } else {
@@ -54,7 +50,7 @@ impl<R: Rules> World<R> {
     }
 
     fn any_topic(&mut self) -> Topic {
-        if self.chaos.coin() { Topic::Replication } else { Topic::Status }
+        if self.struck.coin() { Topic::Replication } else { Topic::Status }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "faults of other shapes never get here")]
@@ -64,11 +60,11 @@ impl<R: Rules> World<R> {
         match fault {
             Fault::Pause => {
                 let id = self.any_process();
-                let until = now + self.chaos.between(SECOND, 25 * SECOND);
+                let until = now + self.struck.between(SECOND, 25 * SECOND);
                 self.pause(id, until);
             }
             Fault::SlowNode => {
-                let (id, until) = (self.any_process(), now + self.chaos.below(10 * SECOND));
+                let (id, until) = (self.any_process(), now + self.struck.below(10 * SECOND));
                 self.process(id).slow_until = until;
             }
             Fault::AllAtOnce => {
@@ -82,31 +78,31 @@ impl<R: Rules> World<R> {
             }
             Fault::WallJump => {
                 let id = self.any_process();
-                let jump = i64::try_from(self.chaos.below(2 * 86_400_000)).expect("small") - 86_400_000;
+                let jump = i64::try_from(self.struck.below(2 * 86_400_000)).expect("small") - 86_400_000;
                 self.process(id).clock.wall_offset = jump;
                 if jump.abs() > 3_600_000 {
                     self.marks.hit(Mark::SkewedClocks);
                 }
             }
             Fault::OneWay => {
-                let (id, until) = (self.any_process(), now + self.chaos.below(6 * SECOND));
+                let (id, until) = (self.any_process(), now + self.struck.below(6 * SECOND));
                 self.process(id).deaf_until = until;
             }
             Fault::Isolated => {
-                let (id, until) = (self.any_process(), now + self.chaos.below(20 * SECOND));
+                let (id, until) = (self.any_process(), now + self.struck.below(20 * SECOND));
                 let process = self.process(id);
                 process.isolated_until = until;
                 let life = process.life;
                 self.gone(id, life);
             }
             Fault::Clogged => {
-                let (id, until) = (self.any_process(), now + self.chaos.below(8 * SECOND));
+                let (id, until) = (self.any_process(), now + self.struck.below(8 * SECOND));
                 self.process(id).clogged_until = until;
             }
             Fault::LeaderMove | Fault::PartitionStalled => {
                 let topic = self.any_topic();
-                let partition = self.chaos.index(self.queue.partitions());
-                let until = now + self.chaos.below(10 * SECOND);
+                let partition = self.struck.index(self.queue.partitions());
+                let until = now + self.struck.below(10 * SECOND);
                 let log = self.queue.log_mut(topic, partition);
                 if fault == Fault::LeaderMove {
                     log.down_until = until;
@@ -123,19 +119,19 @@ impl<R: Rules> World<R> {
                 let members: Vec<(ProcId, u32)> =
                     self.groups[&group].members.iter().map(|(id, member)| (*id, member.life)).collect();
                 if !members.is_empty() {
-                    let (id, life) = members[self.chaos.index(members.len())];
+                    let (id, life) = members[self.struck.index(members.len())];
                     self.expel(group, id, life);
                 }
             }
             Fault::GroupCoordinatorDown => {
                 let group = self.any_group();
-                let until = now + self.chaos.below(8 * SECOND);
+                let until = now + self.struck.below(8 * SECOND);
                 self.groups.get_mut(&group).expect("every group exists").down_until = until;
             }
             Fault::Poison => {
                 let topic = self.any_topic();
-                let partition = self.chaos.index(self.queue.partitions());
-                let message = if self.chaos.coin() {
+                let partition = self.struck.index(self.queue.partitions());
+                let message = if self.struck.coin() {
                     Message::Invalid { reason: "malformed JSON in kafka entry".to_owned() }
                 } else {
                     Message::Canary
@@ -144,7 +140,7 @@ impl<R: Rules> World<R> {
             }
             // Before a position is stored there is nothing that could be missed.
             Fault::JournalCut if self.coordination.position.position.is_some() => {
-                let keep = self.chaos.index(20);
+                let keep = self.struck.index(20);
                 self.source.cut(keep);
             }
             Fault::JournalReplaced if self.coordination.position.position.is_some() => {
@@ -152,12 +148,12 @@ impl<R: Rules> World<R> {
                 self.show_journal();
             }
             Fault::JournalCut | Fault::JournalReplaced => {}
-            Fault::JournalStall => self.source.journal_stalled_until = now + self.chaos.below(10 * SECOND),
-            Fault::AccessRevoked => self.source.denied_until = now + self.chaos.below(8 * SECOND),
-            Fault::RuleDisabled => self.source.rule_disabled_until = now + self.chaos.below(8 * SECOND),
+            Fault::JournalStall => self.source.journal_stalled_until = now + self.struck.below(10 * SECOND),
+            Fault::AccessRevoked => self.source.denied_until = now + self.struck.below(8 * SECOND),
+            Fault::RuleDisabled => self.source.rule_disabled_until = now + self.struck.below(8 * SECOND),
             Fault::ThrottlingBurst | Fault::CredentialsExpired | Fault::TargetOutage => {
                 let site = self.any_site();
-                let until = now + self.chaos.below(12 * SECOND);
+                let until = now + self.struck.below(12 * SECOND);
                 let target = &mut self.targets[site.index()];
                 match fault {
                     Fault::ThrottlingBurst => target.throttled_until = until,
@@ -167,7 +163,7 @@ impl<R: Rules> World<R> {
             }
             Fault::TargetBucketGone | Fault::TargetUnversioned => {
                 let site = self.any_site();
-                let until = now + self.chaos.below(8 * SECOND);
+                let until = now + self.struck.below(8 * SECOND);
                 let target = &mut self.targets[site.index()];
                 target.bucket_until = until;
                 target.bucket = if fault == Fault::TargetBucketGone {
@@ -183,7 +179,7 @@ impl<R: Rules> World<R> {
                 }
             }
             Fault::CoordinationLost => {
-                self.coordination.down_until = now + self.chaos.below(8 * SECOND);
+                self.coordination.down_until = now + self.struck.below(8 * SECOND);
             }
             Fault::SessionExpired => {
                 if let Some((owner, life)) = self.coordination.owner {
@@ -195,7 +191,7 @@ impl<R: Rules> World<R> {
                 let breaker = fault == Fault::OperatorBreaker;
                 let control = if breaker { Control::ForceBreaker(Some(true)) } else { Control::Pause };
                 self.control(site, control);
-                let delay = self.chaos.below(12 * SECOND);
+                let delay = self.struck.below(12 * SECOND);
                 self.after(delay, Item::OperatorEnds { site, breaker });
             }
             Fault::ManualRetry => self.manual_retry(),
@@ -274,7 +270,7 @@ impl<R: Rules> World<R> {
     /// A listing queues what is pending again, across the live stream.
     fn backfill(&mut self) {
         let keys = self.shape.keys.len();
-        let key = KeyId(u16::try_from(self.chaos.index(keys)).expect("few keys"));
+        let key = KeyId(u16::try_from(self.struck.index(keys)).expect("few keys"));
         self.queue_from_listing(key, false);
     }
 

@@ -7,6 +7,7 @@ use super::source::{Change, NullOrigin, Put};
 use super::{Item, Phase, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
+use crate::plan::{Act, Operation, Workload};
 
 impl<R: Rules> World<R> {
     /// One client operation; the next one follows.
@@ -15,50 +16,90 @@ impl<R: Rules> World<R> {
             return;
         }
         self.operations_left -= 1;
-        self.operate();
-        let gap = self.shape.writing * 2 / u64::from(self.shape.operations);
-        // Quiet for a while, then a burst, as clients are.
-        let delay = if self.clients.below(4) == 0 {
-            self.clients.below(gap * 3)
-        } else {
-            self.clients.below(gap / 2 + 1)
+        let (since, fresh) = match self.phase {
+            Phase::Fresh { since } => (since, true),
+            Phase::Safety | Phase::Healing { .. } => (0, false),
         };
-        if matches!(self.phase, Phase::Safety | Phase::Fresh { .. }) {
-            self.after(delay, Item::Client);
+        let (key, act) = match &mut self.workload {
+            Workload::Drawn(_) => self.draw_operation(),
+            Workload::Listed(operations) => {
+                let operation = operations.pop().expect("as many as are left");
+                (operation.key, operation.act)
+            }
+        };
+        let operation = Operation { at: self.now() - since, key, act };
+        if fresh { &mut self.recorded.fresh } else { &mut self.recorded.operations }.push(operation);
+        self.operate(key, act);
+        if self.operations_left == 0 || matches!(self.phase, Phase::Healing { .. }) {
+            return;
         }
+        let at = match &mut self.workload {
+            Workload::Drawn(rng) => {
+                let gap = self.shape.writing * 2 / u64::from(self.shape.operations);
+                // Quiet for a while, then a burst, as clients are.
+                let delay = if rng.below(4) == 0 { rng.below(gap * 3) } else { rng.below(gap / 2 + 1) };
+                self.schedule.now() + delay
+            }
+            Workload::Listed(operations) => since + operations.last().expect("as many as are left").at,
+        };
+        self.schedule.push(at, Item::Client);
     }
 
-    fn operate(&mut self) {
-        let key = if self.clients.chance(self.shape.hot_ppm) {
-            0
-        } else {
-            self.clients.index(self.shape.keys.len())
-        };
+    /// What clients do next, by chance.
+    fn draw_operation(&mut self) -> (KeyId, Act) {
+        let Workload::Drawn(rng) = &mut self.workload else { panic!("what is listed is not drawn") };
+        let key = if rng.chance(self.shape.hot_ppm) { 0 } else { rng.index(self.shape.keys.len()) };
         let key = KeyId(u16::try_from(key).expect("few keys"));
-        let existing: Vec<VerId> = self.source.existing(key).collect();
-        let pick = |rng: &mut crate::rng::Rng| {
-            // Mostly the latest, sometimes any.
-            let latest = *existing.last()?;
-            Some(if rng.below(3) == 0 { existing[rng.index(existing.len())] } else { latest })
+        let roll = rng.below(100);
+        // Mostly the latest, sometimes any.
+        let existing = self.source.existing(key).count();
+        let back = if existing > 0 && rng.below(3) == 0 { rng.index(existing) } else { 0 };
+        let back = u32::try_from(back).expect("few versions");
+        let repeats = self.repeats;
+        let mut value = || if repeats { u32::try_from(rng.below(3)).expect("small") } else { 0 };
+        let act = match roll {
+            40..70 if existing > 0 => {
+                let value = value();
+                let change = match rng.below(4) {
+                    0 => Change::NoTags,
+                    1 => Change::Acl(value),
+                    _ => Change::Tags(value),
+                };
+                Act::Change(back, change)
+            }
+            70..78 => Act::Put(Put::Multipart(u32::try_from(rng.between(2, 4)).expect("small"))),
+            78..84 => Act::Put(Put::Empty),
+            84..90 => Act::Put(Put::Marker),
+            90..92 => Act::Put(Put::Replica),
+            92 if existing > 0 => Act::Change(back, Change::Replica),
+            93.. if existing > 0 && self.plan.has(Fault::JournalAhead) => Act::Delete(back),
+            _ => Act::Put(Put::Whole),
         };
-        let roll = self.clients.below(100);
-        let chosen = pick(&mut self.clients);
-        match (roll, chosen) {
-            (0..40, _) | (40..70, None) => self.client_puts(key, Put::Whole),
-            (70..78, _) => {
-                let parts = u32::try_from(self.clients.between(2, 4)).expect("small");
-                self.client_puts(key, Put::Multipart(parts));
-            }
-            (78..84, _) => self.client_puts(key, Put::Empty),
-            (84..90, _) => self.client_puts(key, Put::Marker),
-            (90..92, _) => self.client_puts(key, Put::Replica),
-            (40..70, Some(version)) => self.client_changes(version),
-            (92..93, Some(version)) => self.client_change(version, Change::Replica),
-            (_, Some(version)) if self.plan.has(Fault::JournalAhead) => {
-                self.counters.count(Fault::JournalAhead);
-                self.client_deletes(version);
-            }
-            (_, _) => self.client_puts(key, Put::Whole),
+        (key, act)
+    }
+
+    fn operate(&mut self, key: KeyId, act: Act) {
+        let chosen = |back: u32| {
+            let existing: Vec<VerId> = self.source.existing(key).collect();
+            let last = existing.len().checked_sub(1)?;
+            Some(existing[last.saturating_sub(back as usize)])
+        };
+        match act {
+            Act::Put(put) => self.client_puts(key, put),
+            Act::Change(back, change) => match chosen(back) {
+                Some(version) => {
+                    let change = self.renew(version, change);
+                    self.client_change(version, change);
+                }
+                None => self.client_puts(key, Put::Whole),
+            },
+            Act::Delete(back) => match chosen(back) {
+                Some(version) => {
+                    self.counters.count(Fault::JournalAhead);
+                    self.client_deletes(version);
+                }
+                None => self.client_puts(key, Put::Whole),
+            },
         }
     }
 
@@ -83,31 +124,50 @@ impl<R: Rules> World<R> {
         }
     }
 
-    /// A client changes a version in one of the ways clients do.
+    /// A client changes a version in one of the ways clients do, by the dice of the fault that strikes.
     pub(super) fn client_changes(&mut self, version: VerId) {
-        let change = match self.clients.below(4) {
-            0 if self.repeats || !self.source.versions[version.index()].untagged => Change::NoTags,
-            1 => Change::Acl(self.some_value()),
-            _ => self.some_tags(),
+        let value = self.struck_value();
+        let change = match self.struck.below(4) {
+            0 => Change::NoTags,
+            1 => Change::Acl(value),
+            _ => Change::Tags(value),
         };
+        let change = self.renew(version, change);
         self.client_change(version, change);
     }
 
-    /// Tags as clients set them.
-    pub(super) fn some_tags(&mut self) -> Change {
-        Change::Tags(self.some_value())
+    /// A client sets tags, by the dice of the fault that strikes.
+    pub(super) fn client_tags(&mut self, version: VerId) {
+        let value = self.struck_value();
+        let change = self.renew(version, Change::Tags(value));
+        self.client_change(version, change);
     }
 
-    /// A value from a small set in runs whose clients write the same content again, a new one in others.
-    fn some_value(&mut self) -> u32 {
+    fn struck_value(&mut self) -> u32 {
+        if self.repeats { u32::try_from(self.struck.below(3)).expect("small") } else { 0 }
+    }
+
+    /// The change as it is written: its value where clients write the same content again, a new one in all other runs.
+    fn renew(&mut self, version: VerId, change: Change) -> Change {
         if self.repeats {
-            return u32::try_from(self.clients.below(3)).expect("small");
+            return change;
         }
-        self.values += 1;
-        self.values
+        let untagged = self.source.versions[version.index()].untagged;
+        match change {
+            Change::NoTags if !untagged => change,
+            Change::Replica => change,
+            Change::Tags(_) | Change::NoTags => {
+                self.values += 1;
+                Change::Tags(self.values)
+            }
+            Change::Acl(_) => {
+                self.values += 1;
+                Change::Acl(self.values)
+            }
+        }
     }
 
-    pub(super) fn client_change(&mut self, version: VerId, change: Change) {
+    fn client_change(&mut self, version: VerId, change: Change) {
         if self.source.change(version, change) {
             self.trace_client(|| format!("client changes version {} ({change:?})", version.0));
             self.show_client_write(version);

@@ -74,7 +74,7 @@ impl<R: Rules> World<R> {
                 self.marks.hit(Mark::RebalanceInFlight);
             }
             if self.strikes(Fault::NoticeLate) {
-                delay += REBALANCE_TIMEOUT + self.dice.below(4 * SECOND);
+                delay += REBALANCE_TIMEOUT + self.struck.below(4 * SECOND);
             }
             self.after(delay, Item::Notice { to, life, generation });
         }

@@ -314,12 +314,12 @@ impl<R: Rules> World<R> {
         self.coordination.owner = None;
         let mut delay = self.latency();
         if self.strikes(Fault::EphemeralLingers) {
-            delay += self.dice.below(20 * SECOND);
+            delay += self.struck.below(20 * SECOND);
         }
         self.after(delay, Item::Election);
         let mut delay = self.latency();
         if self.strikes(Fault::ExpiryLate) {
-            delay += self.dice.below(20 * SECOND);
+            delay += self.struck.below(20 * SECOND);
         }
         let at = (self.now() + delay).max(self.processes[owner.index()].paused_until + SECOND / 20);
         self.schedule.push(at, Item::Deliver { to: owner, life, ev: Ev::Populator(Event::OwnershipLost) });

@@ -30,6 +30,7 @@ mod step;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use backbeat_core::exception::ExceptionRecord;
 use backbeat_core::id::{EffectId, JournalEpoch, Offset, Partition, Seq, Topic as TopicName, TopicPartition};
@@ -40,6 +41,7 @@ use backbeat_core::{populator, processor, status};
 use crate::checkers::{Checkers, Seen, Violation};
 use crate::faults::{Fault, FaultCounters, FaultPlan};
 use crate::marks::Marks;
+use crate::plan::{Broken, Operation, Plan, Workload};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Shape};
 use crate::schedule::Schedule;
@@ -207,6 +209,17 @@ pub struct Report {
     pub hash: u64,
     /// The trace, if asked for.
     pub lines: Vec<String>,
+    /// What happened, as a plan that runs the same.
+    pub plan: Plan,
+}
+
+/// Where a run comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Course<'a> {
+    /// Everything is drawn from a seed.
+    Drawn(Scenario, u64),
+    /// Everything but latencies is listed.
+    Listed(&'a Plan),
 }
 
 /// The configurations of the machines.
@@ -225,13 +238,19 @@ pub struct World<R: Rules> {
     seed: u64,
     shape: Shape,
     schedule: Schedule<Item>,
-    /// Latencies and single faults.
+    /// Latencies.
     dice: Rng,
-    /// Faults of the chaos clock.
-    chaos: Rng,
+    /// The details of the last strike of a fault.
+    struck: Rng,
     /// What clients do.
-    clients: Rng,
+    workload: Workload,
+    /// What they do in the last phase, if a plan lists it.
+    fresh: Option<Vec<Operation>>,
     plan: FaultPlan,
+    /// What stays broken when faults stop.
+    broken: Broken,
+    /// What happened, as a plan.
+    recorded: Plan,
     counters: FaultCounters,
     marks: Marks,
     trace: Trace,
@@ -273,17 +292,28 @@ pub struct World<R: Rules> {
 }
 
 impl<R: Rules> World<R> {
-    /// Runs `seed` of `scenario` to its end.
-    pub fn run(scenario: Scenario, seed: u64, rules: R, text: bool) -> Report {
-        let mut world = Self::new(scenario, seed, rules, text);
-        while !world.over {
-            let Some((_, item)) = world.schedule.pop() else { break };
-            world.dispatch(item);
-            if world.checkers.violation().is_some() {
+    /// Runs a course to its end. A failed assertion of a machine is a broken invariant like any other.
+    pub fn run(course: &Course<'_>, rules: R, text: bool) -> Report {
+        let mut world = Self::new(course, rules, text);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.go_on())) {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "a machine failed an assertion".to_owned());
+            world.checkers.report("ASSERT", message);
+        }
+        world.report()
+    }
+
+    fn go_on(&mut self) {
+        while !self.over {
+            let Some((_, item)) = self.schedule.pop() else { break };
+            self.dispatch(item);
+            if self.checkers.violation().is_some() {
                 break;
             }
         }
-        world.report()
     }
 
     fn report(mut self) -> Report {
@@ -302,6 +332,7 @@ impl<R: Rules> World<R> {
             marks: self.marks,
             hash,
             lines,
+            plan: self.recorded,
         }
     }
 
@@ -362,14 +393,13 @@ impl<R: Rules> World<R> {
         self.checkers.observe(seen, &mut self.marks);
     }
 
-    /// Whether `fault` strikes this time.
+    /// Whether `fault` strikes this time. Its details are drawn from `struck`.
     fn strikes(&mut self, fault: Fault) -> bool {
-        let strength = self.plan.strength(fault);
-        let strikes = self.dice.chance(strength);
-        if strikes {
-            self.counters.count(fault);
-        }
-        strikes
+        let Some(strike) = self.plan.meets(fault, self.schedule.now()) else { return false };
+        self.counters.count(fault);
+        self.struck = Rng::new(u64::from(strike.roll));
+        self.recorded.strikes.push(strike);
+        true
     }
 
     /// An ordinary one-way latency.

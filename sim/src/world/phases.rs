@@ -3,10 +3,11 @@
 use backbeat_core::model::{RawJson, SiteStatus};
 use backbeat_core::rules::Rules;
 
-use super::ids::{ProcId, SiteId, VerId};
+use super::ids::{SiteId, VerId};
 use super::{Item, Phase, World};
 use crate::checkers::Final;
 use crate::marks::Mark;
+use crate::plan::{Broken, Workload};
 use crate::scenario::{LIVENESS_BOUND, SECOND};
 
 /// Operations of the fresh phase.
@@ -20,20 +21,18 @@ impl<R: Rules> World<R> {
         let now = self.now();
         self.trace.line(now, || "faults stop".to_owned());
         self.plan.stop();
-        let calm = self.plan.is_calm();
-        // Something may stay broken: one site, or one instance of what has another one.
-        let broken = if calm { 9 } else { self.chaos.below(4) };
-        if broken == 0 && self.targets.len() > 1 {
-            let site = self.chaos.index(self.targets.len());
-            self.targets[site].dead_for_ever = true;
-            self.dead_sites.push(SiteId(u8::try_from(site).expect("few sites")));
-            self.marks.hit(Mark::SiteDeadForEver);
-        }
-        if broken == 1 {
-            let id = ProcId(u8::try_from(self.chaos.index(self.processes.len())).expect("few processes"));
-            self.crash(id, "for good");
-            self.process(id).dead_for_ever = true;
-            self.marks.hit(Mark::ProcessDeadForEver);
+        match self.broken {
+            Broken::Nothing => {}
+            Broken::Site(site) => {
+                self.targets[site.index()].dead_for_ever = true;
+                self.dead_sites.push(site);
+                self.marks.hit(Mark::SiteDeadForEver);
+            }
+            Broken::Process(id) => {
+                self.crash(id, "for good");
+                self.process(id).dead_for_ever = true;
+                self.marks.hit(Mark::ProcessDeadForEver);
+            }
         }
         self.source.journal_stalled_until = now;
         self.source.denied_until = now;
@@ -87,10 +86,16 @@ impl<R: Rules> World<R> {
             Phase::Safety => {}
             Phase::Healing { .. } => {
                 self.fresh_from = u32::try_from(self.source.versions.len()).expect("few versions");
-                self.operations_left = FRESH;
                 self.phase = Phase::Fresh { since: now };
                 self.trace.line(now, || "fresh work".to_owned());
-                self.after(0, Item::Client);
+                let mut first = 0;
+                self.operations_left = FRESH;
+                if let Some(fresh) = self.fresh.take() {
+                    first = fresh.last().map_or(0, |operation| operation.at);
+                    self.operations_left = u32::try_from(fresh.len()).expect("few operations");
+                    self.workload = Workload::Listed(fresh);
+                }
+                self.after(first, Item::Client);
                 self.after(LOOK, Item::Look);
             }
             Phase::Fresh { .. } => {
@@ -105,7 +110,7 @@ impl<R: Rules> World<R> {
         let end = Final {
             dead_sites: self.dead_sites.clone(),
             fresh_from: self.fresh_from,
-            calm: self.plan.is_calm(),
+            calm: self.is_calm(),
             unequal: self.unequal(),
         };
         self.checkers.finish(&end);

@@ -19,10 +19,11 @@ use super::process::{Process, Role};
 use super::queue::Queue;
 use super::site::TargetSite;
 use super::source::{ROLE, SOURCE_BUCKET, SourceSite};
-use super::{Configs, Item, Phase, World};
+use super::{Configs, Course, Item, Phase, World};
 use crate::checkers::Checkers;
 use crate::faults::{Fault, FaultCounters, FaultPlan};
 use crate::marks::Marks;
+use crate::plan::{Broken, LATE, Operation, Plan, Workload};
 use crate::rng::Rng;
 use crate::scenario::{SECOND, Scenario, Shape};
 use crate::schedule::Schedule;
@@ -43,8 +44,7 @@ fn partition_of(key: &str, partitions: u32) -> usize {
 
 /// Whether clients write the same content again in this run.
 fn repeats(shape: &Shape, plan: &FaultPlan) -> bool {
-    let late = [Fault::LateDuplicate, Fault::DelaySpike, Fault::RequestDoubled, Fault::Clogged];
-    shape.repeats && (shape.marks_changes || !late.into_iter().any(|fault| plan.has(fault)))
+    shape.repeats && (shape.marks_changes || !LATE.into_iter().any(|fault| plan.has(fault)))
 }
 
 fn after_loss(rng: &mut Rng) -> populator::AfterLoss {
@@ -140,20 +140,93 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
     }
 }
 
-impl<R: Rules> World<R> {
-    /// The world of `seed`, before its first event.
-    pub(super) fn new(scenario: Scenario, seed: u64, rules: R, text: bool) -> Self {
+/// How a run begins, drawn or listed.
+struct Beginning {
+    /// What is not listed is drawn from its children.
+    root: Rng,
+    latencies: Rng,
+    shape: Shape,
+    repeats: bool,
+    faults: FaultPlan,
+    broken: Broken,
+    heal_at: u64,
+    workload: Workload,
+    fresh: Option<Vec<Operation>>,
+    /// When the first client operation is due, and how many there are.
+    first: u64,
+    operations: u32,
+}
+
+impl Beginning {
+    fn drawn(scenario: Scenario, seed: u64) -> Self {
         let root = Rng::new(seed);
         let shape = scenario.shape(&mut root.child("shape"));
-        let mut plan =
+        let mut faults =
             if shape.calm { FaultPlan::calm() } else { FaultPlan::swarm(&mut root.child("faults")) };
         let mints = shape.kinds.iter().any(|kind| *kind != TargetKind::KeepsVersions);
         if !shape.source_compares || mints {
             // The journal is the only witness of what was overwritten; and what a listing queues behind newer versions cannot find its
             // place at a target that mints version ids.
-            plan.set(Fault::JournalCut, 0);
-            plan.set(Fault::JournalReplaced, 0);
+            faults.set(Fault::JournalCut, 0);
+            faults.set(Fault::JournalReplaced, 0);
         }
+        let broken = if faults.is_calm() {
+            Broken::Nothing
+        } else {
+            Broken::draw(&mut root.child("broken"), shape.kinds.len(), shape.processes())
+        };
+        let quiet = if shape.calm { SECOND } else { 10 * SECOND };
+        Self {
+            latencies: root.child("dice"),
+            repeats: repeats(&shape, &faults),
+            broken,
+            heal_at: shape.writing + quiet,
+            workload: Workload::Drawn(root.child("clients")),
+            fresh: None,
+            first: 0,
+            operations: shape.operations,
+            root,
+            shape,
+            faults,
+        }
+    }
+
+    fn listed(plan: &Plan) -> Self {
+        Self {
+            root: Rng::new(plan.seed),
+            latencies: Rng::new(plan.latencies).child("dice"),
+            shape: plan.shape.clone(),
+            repeats: plan.shape.repeats,
+            faults: FaultPlan::listed(plan),
+            broken: plan.broken,
+            heal_at: plan.heal_at,
+            workload: Workload::listed(&plan.operations),
+            fresh: Some(plan.fresh.iter().rev().copied().collect()),
+            first: plan.operations.first().map_or(0, |operation| operation.at),
+            operations: u32::try_from(plan.operations.len()).expect("few operations"),
+        }
+    }
+}
+
+impl<R: Rules> World<R> {
+    /// The world before its first event.
+    pub(super) fn new(course: &Course<'_>, rules: R, text: bool) -> Self {
+        let (beginning, seed, latencies) = match course {
+            Course::Drawn(scenario, seed) => (Beginning::drawn(*scenario, *seed), *seed, *seed),
+            Course::Listed(plan) => (Beginning::listed(plan), plan.seed, plan.latencies),
+        };
+        let Beginning { root, shape, faults: plan, broken, .. } = beginning;
+        let recorded = Plan {
+            seed,
+            latencies,
+            shape: shape.listed(beginning.repeats),
+            heal_at: beginning.heal_at,
+            broken,
+            measures: plan.measures(),
+            operations: Vec::new(),
+            fresh: Vec::new(),
+            strikes: Vec::new(),
+        };
         let configs = configs(&shape, &mut root.child("configurations"));
         let replays = configs.replay_topics.len();
         let partitions = usize::try_from(shape.partitions).expect("small");
@@ -171,9 +244,12 @@ impl<R: Rules> World<R> {
             rules,
             seed,
             schedule: Schedule::default(),
-            dice: root.child("dice"),
-            chaos: root.child("chaos"),
-            clients: root.child("clients"),
+            dice: beginning.latencies,
+            struck: Rng::new(0),
+            workload: beginning.workload,
+            fresh: beginning.fresh,
+            broken,
+            recorded,
             counters: FaultCounters::default(),
             marks: Marks::default(),
             trace: Trace::new(text),
@@ -183,7 +259,7 @@ impl<R: Rules> World<R> {
                 &shape.kinds,
                 replays,
                 partitions,
-                plan.is_calm(),
+                plan.is_calm() && broken == Broken::Nothing,
                 shape.source_compares,
             ),
             configs,
@@ -205,8 +281,8 @@ impl<R: Rules> World<R> {
             waiters: Vec::new(),
             last_owner: None,
             journal_shown: 0,
-            operations_left: shape.operations,
-            repeats: repeats(&shape, &plan),
+            operations_left: beginning.operations,
+            repeats: beginning.repeats,
             values: 0,
             fresh_from: u32::MAX,
             dead_sites: Vec::new(),
@@ -219,7 +295,15 @@ impl<R: Rules> World<R> {
         };
         world.place_nulls(&mut root.child("nulls"));
         world.start(&roles, &mut root.child("clocks"));
+        world.schedule.push(beginning.first, Item::Client);
+        world.schedule.push(SECOND, Item::Chaos);
+        world.schedule.push(beginning.heal_at, Item::Heal);
         world
+    }
+
+    /// Whether nothing is wrong with the world at any time.
+    pub(super) fn is_calm(&self) -> bool {
+        self.plan.is_calm() && self.broken == Broken::Nothing
     }
 
     fn start(&mut self, roles: &[Role], clocks: &mut Rng) {
@@ -240,9 +324,5 @@ impl<R: Rules> World<R> {
             let delay = clocks.below(SECOND);
             self.schedule.push(delay, Item::Restart { to: ProcId(index) });
         }
-        self.schedule.push(0, Item::Client);
-        self.schedule.push(SECOND, Item::Chaos);
-        let quiet = if self.shape.calm { SECOND } else { 10 * SECOND };
-        self.schedule.push(self.shape.writing + quiet, Item::Heal);
     }
 }

@@ -87,7 +87,7 @@ impl<R: Rules> World<R> {
         if process.timer_at.is_some_and(|armed| armed <= at && armed >= now) {
             return;
         }
-        let late = if self.strikes(Fault::TimerLate) { self.dice.below(2 * SECOND) } else { 0 };
+        let late = if self.strikes(Fault::TimerLate) { self.struck.below(2 * SECOND) } else { 0 };
         let process = &mut self.processes[id.index()];
         process.timer_at = Some(at + late);
         let life = process.life;
@@ -163,7 +163,7 @@ impl<R: Rules> World<R> {
         }
         let count = effects.len();
         let dies_after = if count > 0 && self.strikes(Fault::CrashBetweenEffects) {
-            self.dice.index(count)
+            self.struck.index(count)
         } else {
             usize::MAX
         };
@@ -323,6 +323,8 @@ impl<R: Rules> World<R> {
         if !self.process(id).up {
             return;
         }
+        // Drawn first: its death may be an opportunity for other faults.
+        let delay = self.struck.between(SECOND / 10, 20 * SECOND);
         let name = self.processes[id.index()].name.clone();
         self.trace.line(now, || format!("{name} dies {when}"));
         self.trace.word(u64::from(id.0) | 1 << 40);
@@ -339,7 +341,6 @@ impl<R: Rules> World<R> {
         }
         self.see(&Seen::Died { by: id });
         self.gone(id, life);
-        let delay = self.chaos.between(SECOND / 10, 20 * SECOND);
         self.after(delay, Item::Restart { to: id });
     }
 
@@ -414,10 +415,10 @@ impl<R: Rules> World<R> {
             at += self.dice.between(SECOND / 10, SECOND);
         }
         if self.strikes(Fault::Reordered) {
-            at += self.dice.below(SECOND / 4);
+            at += self.struck.below(SECOND / 4);
         }
         if self.strikes(Fault::DelaySpike) {
-            at += self.dice.below(6 * SECOND);
+            at += self.struck.below(6 * SECOND);
         }
         if self.strikes(Fault::RequestLost) {
             return None;
