@@ -1,6 +1,6 @@
 //! Journal records as a source hands them out, and entries as the populator's filter sees them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use crate::id::Bucket;
 
@@ -26,6 +26,53 @@ pub enum LogError {
 /// The commonest kind of entry, shared by all.
 static PUT: LazyLock<Arc<str>> = LazyLock::new(|| "put".into());
 
+/// The stored value of a key: a text, and the metadata in it, which is read once at most, however many readers the record has.
+#[derive(Clone, Debug)]
+pub struct StoredValue {
+    text: Arc<str>,
+    md: OnceLock<Option<ObjectMd>>,
+}
+
+impl StoredValue {
+    /// A text whose metadata is known already. The text may leave out members that no filter rule looks at.
+    pub fn known(text: impl Into<Arc<str>>, md: ObjectMd) -> Self {
+        Self { text: text.into(), md: OnceLock::from(Some(md)) }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// The metadata, if the text is that.
+    pub fn md(&self) -> Option<&ObjectMd> {
+        self.md.get_or_init(|| ObjectMd::parse(&self.text).ok()).as_ref()
+    }
+
+    /// Whether this, stored under a master key, is the copy of a version that has a key of its own.
+    fn is_copy_of_version(&self) -> bool {
+        match self.md.get() {
+            Some(md) => md.as_ref().is_some_and(|md| md.version_id().is_some() && !md.is_null()),
+            // A look at the members that decide is much cheaper than reading the document.
+            None => is_copy_of_version(&self.text),
+        }
+    }
+}
+
+impl PartialEq for StoredValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for StoredValue {}
+
+impl<T: Into<Arc<str>>> From<T> for StoredValue {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), md: OnceLock::new() }
+    }
+}
+
 /// One journal entry: one key changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
@@ -33,8 +80,8 @@ pub struct LogEntry {
     pub kind: Arc<str>,
     /// The stored metadata key, format prefix included; records of bucket attributes have none.
     pub key: Option<Arc<str>>,
-    /// The stored value as text; deletes have none.
-    pub value: Option<Arc<str>>,
+    /// The stored value; deletes have none.
+    pub value: Option<StoredValue>,
     /// When the operation happened, if the source tells: ISO 8601.
     pub timestamp: Option<Arc<str>>,
     /// The version id that the source tells beside the value, if any.
@@ -43,7 +90,7 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// A key was written.
-    pub fn put(key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+    pub fn put(key: impl Into<Arc<str>>, value: impl Into<StoredValue>) -> Self {
         Self {
             kind: PUT.clone(),
             key: Some(key.into()),
@@ -81,7 +128,7 @@ impl LogEntry {
         Ok(Self {
             kind: kind.unwrap_or_else(|| "put".into()),
             key,
-            value: entry_value,
+            value: entry_value.map(StoredValue::from),
             timestamp,
             version_id,
         })
@@ -91,8 +138,11 @@ impl LogEntry {
         out.push('{');
         write_name(out, "type");
         write_string(out, &self.kind);
-        for (name, value) in [("key", &self.key), ("value", &self.value), ("timestamp", &self.timestamp)] {
-            write_optional(out, name, value.as_deref());
+        let value = self.value.as_ref().map(StoredValue::text);
+        for (name, value) in
+            [("key", self.key.as_ref()), ("value", value), ("timestamp", self.timestamp.as_ref())]
+        {
+            write_optional(out, name, value.map(|text| &**text));
         }
         if let Some(version_id) = &self.version_id {
             out.push_str(",\"overhead\":{");
@@ -152,14 +202,13 @@ impl LogRecord {
 
     /// The versions that this record writes, with their metadata: entries of versions and of null versions, without the copies that
     /// master keys hold. What cannot be read is left out; the filter says so.
-    pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, ObjectMd)> + '_ {
+    pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, &ObjectMd)> + '_ {
         self.entries.iter().filter_map(|entry| {
-            let (key, value) = (strip_format_prefix(entry.key.as_deref()?), entry.value.as_deref()?);
-            // A look at the members that decide is much cheaper than reading the document.
-            if &*entry.kind != "put" || (is_master(key) && is_copy_of_version(value)) {
+            let (key, value) = (strip_format_prefix(entry.key.as_deref()?), entry.value.as_ref()?);
+            if &*entry.kind != "put" || (is_master(key) && value.is_copy_of_version()) {
                 return None;
             }
-            let md = ObjectMd::parse(value).ok()?;
+            let md = value.md()?;
             let version = match md.version_ref() {
                 VersionRef::Version(_) if is_master(key) => return None,
                 VersionRef::Version(id) => VersionRef::Version(id),
@@ -180,7 +229,7 @@ impl LogRecord {
                 let stripped = strip_format_prefix(key);
                 Field::Text(if stripped.len() == key.len() { key.clone() } else { stripped.into() })
             }),
-            value: entry.value.clone().map_or(Field::Absent, Field::Text),
+            value: entry.value.as_ref().map_or(Field::Absent, |value| Field::Text(value.text().clone())),
             rest: Rest::Overhead {
                 commit_timestamp: self.timestamp.clone(),
                 op_timestamp: entry.timestamp.clone(),

@@ -36,7 +36,7 @@ pub use key::{
     encode_uri_component, is_master, object_key, queue_key, strip_format_prefix, version_key, version_suffix,
 };
 pub use location::{Location, Part, reduce};
-pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry};
+pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry, StoredValue};
 pub use message::{Message, parse_message};
 pub use object_md::{Encryption, MetadataError, ObjectMd};
 pub use object_ref::{ObjectRef, VersionRef};

@@ -160,12 +160,12 @@ impl Watch {
     }
 
     /// Looks at what was written to a version. Says whether that overwrote something that has to come back.
-    pub(super) fn look(&mut self, object: &ObjectRef, md: ObjectMd) -> bool {
+    pub(super) fn look(&mut self, object: &ObjectRef, md: &ObjectMd) -> bool {
         self.ticks += 1;
         let tick = self.ticks;
         self.order.insert(tick, object.clone());
         let Some(known) = self.versions.get_mut(object) else {
-            self.versions.insert(object.clone(), Known::new(md, tick));
+            self.versions.insert(object.clone(), Known::new(md.clone(), tick));
             self.forget_surplus();
             return false;
         };
@@ -178,9 +178,9 @@ impl Watch {
         let is_new_origin = *known.last.1 != *origin;
         known.last = (tag, origin.into());
         let is_asked = tag.revision == known.asked.revision();
-        if is_status_write(&md) {
+        if is_status_write(md) {
             if is_asked {
-                let lost = known.record(&md);
+                let lost = known.record(md);
                 if lost {
                     self.pinned.insert(object.clone());
                 }
@@ -192,11 +192,11 @@ impl Watch {
                 return true;
             }
             // An operation that neither asks for replication nor says what it was.
-        } else if is_restoration(&md) && is_new_origin && !is_asked && known.older.contains(&tag.revision) {
+        } else if is_restoration(md) && is_new_origin && !is_asked && known.older.contains(&tag.revision) {
             self.pinned.insert(object.clone());
             return true;
         }
-        known.ask(md);
+        known.ask(md.clone());
         false
     }
 
@@ -278,7 +278,7 @@ mod tests {
     /// Looks at records one after the other, and says which ones overwrote something.
     fn watch(records: &[&ObjectMd]) -> (Watch, Vec<bool>) {
         let mut watch = Watch::new(10);
-        let looks = records.iter().map(|md| watch.look(&object(), (*md).clone())).collect();
+        let looks = records.iter().map(|md| watch.look(&object(), md)).collect();
         (watch, looks)
     }
 
@@ -374,8 +374,8 @@ mod tests {
         let mut watch = Watch::new(3);
         for number in 0..10 {
             let object = ObjectRef::new("photos", format!("k{number}").as_str(), VersionRef::Null);
-            watch.look(&object, asked("a"));
-            watch.look(&object, asked("b"));
+            watch.look(&object, &asked("a"));
+            watch.look(&object, &asked("b"));
         }
         assert_eq!((watch.versions.len(), watch.order.len()), (3, 3));
     }

@@ -267,12 +267,7 @@ impl<R: Rules> World<R> {
             groups,
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
-            source: SourceSite::new(
-                shape.keys.clone(),
-                &shape.sites,
-                shape.wire || !shape.source_compares,
-                shape.marks_changes,
-            ),
+            source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire, shape.marks_changes),
             targets: shape.kinds.iter().map(|kind| TargetSite::new(*kind, shape.keys.len())).collect(),
             partition_of: keys_encoded.iter().map(|key| partition_of(key, shape.partitions)).collect(),
             keys_encoded,

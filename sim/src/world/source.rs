@@ -24,7 +24,7 @@ use std::sync::Arc;
 use backbeat_core::id::{Bucket, JournalEpoch, ObjectKey, Seq, Site};
 use backbeat_core::model::{
     Backend, ContentFlag, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, OverallStatus, RawJson,
-    ReplicationInfo, SiteStatus, VersionId, VersionRef, version_key,
+    ReplicationInfo, SiteStatus, StoredValue, VersionId, VersionRef, version_key,
 };
 
 use super::ids::{KeyId, VerId};
@@ -521,7 +521,7 @@ impl SourceSite {
 
     /// The value of a journal record: the whole document in runs that go over the wire, else the members that the populator
     /// decides by (the document itself travels beside it).
-    fn journaled(&self, md: &ObjectMd) -> Arc<str> {
+    fn journaled(&self, md: &ObjectMd) -> StoredValue {
         if self.wire {
             return md.to_json().into();
         }
@@ -538,7 +538,7 @@ impl SourceSite {
         text.push_str("\"replicationInfo\":{\"status\":\"");
         text.push_str(md.replication().status().as_str());
         text.push_str("\"}}");
-        text.into()
+        StoredValue::known(text, md.clone())
     }
 
     fn append(&mut self, version: VerId, entry: LogEntry, md: Option<ObjectMd>, qualifies: bool) {
