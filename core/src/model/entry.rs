@@ -80,7 +80,7 @@ impl ObjectEntry {
     pub fn of(bucket: impl Into<Bucket>, key: &ObjectKey, md: ObjectMd) -> Self {
         match md.version_ref().id() {
             Some(id) => Self::build(bucket.into(), key.clone(), version_key(key, id.as_str()).into(), md),
-            None => Self::build(bucket.into(), key.clone(), key.shared(), md),
+            None => Self::build(bucket.into(), key.clone(), key.as_str().into(), md),
         }
     }
 

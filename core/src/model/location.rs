@@ -1,6 +1,6 @@
 //! Where the bytes of a version lie: one entry per stored piece.
 
-use std::sync::Arc;
+use smol_str::SmolStr;
 
 use super::digest;
 use super::json_text::{RawJson, text_of, write_string};
@@ -23,23 +23,23 @@ const MEMBERS: [&str; 9] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     /// Key at the data store.
-    pub key: Arc<str>,
+    pub key: SmolStr,
     /// First byte of the piece within the object.
     pub start: u64,
     /// Length in bytes.
     pub size: u64,
     /// Name of the location that holds the piece.
-    pub data_store_name: Arc<str>,
+    pub data_store_name: SmolStr,
     /// Type of that location, where it is told.
-    pub data_store_type: Option<Arc<str>>,
+    pub data_store_type: Option<SmolStr>,
     /// `<part number>:<hex md5>`; data written by a multipart upload to a cloud may lack the prefix.
-    pub etag: Option<Arc<str>>,
+    pub etag: Option<SmolStr>,
     /// The version id that a cloud gave.
-    pub data_store_version_id: Option<Arc<str>>,
+    pub data_store_version_id: Option<SmolStr>,
     /// 1 when the piece is encrypted.
     pub crypto_scheme: Option<u64>,
     /// The wrapped key of an encrypted piece, base64.
-    pub ciphered_data_key: Option<Arc<str>>,
+    pub ciphered_data_key: Option<SmolStr>,
     form: Option<Form>,
 }
 
@@ -51,7 +51,7 @@ pub struct Part {
     /// Length in bytes.
     pub size: u64,
     /// Lower-case hexadecimal MD5 of the part; empty where unknown.
-    pub md5: Arc<str>,
+    pub md5: SmolStr,
 }
 
 impl Location {
@@ -93,7 +93,7 @@ impl Location {
             }
             _ => {
                 let Some(content) = text_of(value) else { return false };
-                let content: Arc<str> = content.as_ref().into();
+                let content: SmolStr = content.as_ref().into();
                 match name {
                     "key" => found.key = content,
                     "dataStoreName" => found.data_store_name = content,
@@ -166,7 +166,7 @@ impl Location {
 
     fn write_member(&self, out: &mut String, name: &str) {
         let text =
-            |out: &mut String, text: &Option<Arc<str>>| write_string(out, text.as_deref().unwrap_or(""));
+            |out: &mut String, text: &Option<SmolStr>| write_string(out, text.as_deref().unwrap_or(""));
         match name {
             "key" => write_string(out, &self.key),
             "start" => out.push_str(&self.start.to_string()),

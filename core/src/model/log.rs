@@ -224,7 +224,7 @@ impl LogRecord {
     pub fn populator_entries(&self) -> impl Iterator<Item = PopulatorEntry> + '_ {
         self.entries.iter().filter(|entry| entry.value.is_some()).map(|entry| PopulatorEntry {
             kind: Field::Text(entry.kind.clone()),
-            bucket: Field::Text(self.db.shared()),
+            bucket: Field::Text(self.db.as_str().into()),
             key: entry.key.as_ref().map_or(Field::Absent, |key| {
                 let stripped = strip_format_prefix(key);
                 Field::Text(if stripped.len() == key.len() { key.clone() } else { stripped.into() })

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use super::json_text::{JsonError, Members, RawJson, decode_string, write_name};
 
 /// The name of a member. Well-known names cost nothing to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Known(&'static str),
-    Other(Arc<str>),
+    Other(SmolStr),
 }
 
 impl Name {

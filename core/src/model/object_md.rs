@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use smol_str::SmolStr;
+
 use super::json_text::{JsonError, Members, RawJson, decode_string, text_of, write_name, write_string};
 use super::location::{self, Location, Part};
 use super::members::{self, Name, Slot};
@@ -74,7 +76,7 @@ struct Inner {
     base: Arc<Base>,
     replication: ReplicationInfo,
     placement: Arc<Placement>,
-    origin_op: Option<Arc<str>>,
+    origin_op: Option<SmolStr>,
     /// The digest of the statuses, once it was asked for.
     status: OnceLock<u64>,
 }
@@ -92,7 +94,7 @@ impl ObjectMd {
     pub fn parse(text: &str) -> Result<Self, MetadataError> {
         let mut replication = Ok(ReplicationInfo::default());
         let mut placement = Ok(Placement::default());
-        let mut origin_op: Option<Arc<str>> = None;
+        let mut origin_op: Option<SmolStr> = None;
         let slots = members::read(text, model_defaults::known_name, |name, value| match name {
             REPLICATION => {
                 replication = ReplicationInfo::parse(value);

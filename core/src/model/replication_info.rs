@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use smol_str::SmolStr;
+
 use crate::id::{Bucket, Site};
 
 use super::digest;
@@ -23,7 +25,7 @@ pub struct Backend {
     /// How far it is.
     pub status: SiteStatus,
     /// The version id that a cloud site gave to its copy; empty for sites that keep ids.
-    pub data_store_version_id: Arc<str>,
+    pub data_store_version_id: SmolStr,
     /// How the document spelled this entry, if it is not the usual three members.
     form: Option<Form>,
 }
@@ -33,7 +35,7 @@ const BACKEND_MEMBERS: [&str; 3] = ["site", "status", "dataStoreVersionId"];
 impl Backend {
     /// The destination `site` with the given status and no version id.
     pub fn new(site: Site, status: SiteStatus) -> Self {
-        Self { site, status, data_store_version_id: "".into(), form: None }
+        Self { site, status, data_store_version_id: SmolStr::default(), form: None }
     }
 
     fn parse(text: &str) -> Result<Self, MetadataError> {

@@ -1,7 +1,11 @@
 //! Version ids: the raw internal form, and the encoded form that S3 clients and the internal routes use.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use arrayvec::ArrayString;
 
 /// Length in characters of a raw id without an info suffix: the only length that is encoded in base 62.
 const PLAIN_LENGTH: usize = 27;
@@ -30,8 +34,41 @@ pub enum VersionIdError {
 /// the rank in that millisecond), a replication group of 7 characters, and a free info suffix (wire reference 3.1).
 ///
 /// The order is the order of the characters, so a **newer** version is **smaller** than an older one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VersionId(Arc<str>);
+#[derive(Clone)]
+pub struct VersionId(Text);
+
+/// The text of an id: in place where it has the usual length, so that nothing is counted when it is copied.
+#[derive(Clone)]
+enum Text {
+    Short(ArrayString<PLAIN_LENGTH>),
+    Long(Arc<str>),
+}
+
+impl PartialEq for VersionId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for VersionId {}
+
+impl PartialOrd for VersionId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for VersionId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for VersionId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
 
 impl VersionId {
     /// The id of the version written at `epoch_ms` as number `seq` of that millisecond by replication group `group`.
@@ -39,22 +76,25 @@ impl VersionId {
     pub fn new(epoch_ms: u64, seq: u32, group: &str, info: &str) -> Self {
         let time = 99_999_999_999_999_u64.saturating_sub(epoch_ms);
         let rank = 999_999_u32.saturating_sub(seq);
-        Self(format!("{time:014}{rank:06}{}{info}", padded_group(group)).into())
+        Self::from(format!("{time:014}{rank:06}{}{info}", padded_group(group)))
     }
 
     /// The id given to what was written before versioning: larger, hence older, than every other id of its group.
     pub fn infinite(group: &str) -> Self {
-        Self(format!("99999999999999999999{}", padded_group(group)).into())
+        Self::from(format!("99999999999999999999{}", padded_group(group)))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Short(text) => text,
+            Text::Long(text) => text,
+        }
     }
 
     /// The form used in requests and answers: base 62 for an id of exactly 27 characters, else hexadecimal.
     pub fn encode(&self) -> String {
-        if self.0.encode_utf16().count() == PLAIN_LENGTH { self.to_base62() } else { self.to_hex() }
+        if self.as_str().encode_utf16().count() == PLAIN_LENGTH { self.to_base62() } else { self.to_hex() }
     }
 
     /// The raw id behind an encoded one. The literal `null` is not an id: see [`super::VersionRef`].
@@ -69,7 +109,7 @@ impl VersionId {
     /// Lower-case hexadecimal of the UTF-8 bytes.
     pub fn to_hex(&self) -> String {
         use fmt::Write as _;
-        self.0.bytes().fold(String::with_capacity(self.0.len() * 2), |mut hex, byte| {
+        self.as_str().bytes().fold(String::with_capacity(self.as_str().len() * 2), |mut hex, byte| {
             write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
             hex
         })
@@ -88,15 +128,15 @@ impl VersionId {
         if bytes.is_empty() {
             return Err(VersionIdError::Empty);
         }
-        Ok(Self(String::from_utf8_lossy(&bytes).into()))
+        Ok(Self::from(&*String::from_utf8_lossy(&bytes)))
     }
 
     /// The 32 characters of the base 62 form. Meant for ids of 27 characters; an id whose first twenty are not digits is
     /// encoded as if those digits were zero.
     pub fn to_base62(&self) -> String {
-        let digits =
-            |range| self.0.get(range).and_then(|digits: &str| digits.parse::<u64>().ok()).unwrap_or(0);
-        let rest = self.0.get(20..).unwrap_or("");
+        let id = self.as_str();
+        let digits = |range| id.get(range).and_then(|digits: &str| digits.parse::<u64>().ok()).unwrap_or(0);
+        let rest = id.get(20..).unwrap_or("");
         let tail =
             rest.bytes().fold(0_u128, |number, byte| number.wrapping_mul(256).wrapping_add(byte.into()));
         let mut encoded = [b'0'; BASE62_LENGTH];
@@ -128,28 +168,31 @@ impl VersionId {
         let tail: Vec<u8> = tail.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect();
         let id = format!("{time:010}{rank:010}{}", String::from_utf8_lossy(&tail));
         if id.encode_utf16().count() == PLAIN_LENGTH {
-            Ok(Self(id.into()))
+            Ok(Self::from(id))
         } else {
             Err(VersionIdError::WrongLength)
         }
     }
 }
 
-impl<T: Into<Arc<str>>> From<T> for VersionId {
+impl<T: AsRef<str> + Into<Arc<str>>> From<T> for VersionId {
     fn from(raw: T) -> Self {
-        Self(raw.into())
+        Self(match ArrayString::from(raw.as_ref()) {
+            Ok(text) => Text::Short(text),
+            Err(_) => Text::Long(raw.into()),
+        })
     }
 }
 
 impl fmt::Debug for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
 impl fmt::Display for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

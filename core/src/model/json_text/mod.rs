@@ -9,8 +9,9 @@ mod walk;
 mod write;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
+use std::fmt::{self, Write as _};
+
+use smol_str::SmolStr;
 
 pub(super) use scan::skip_blanks;
 use scan::skip_value;
@@ -39,7 +40,7 @@ const fn fail<T>(offset: usize, reason: &'static str) -> Scan<T> {
 
 /// The text of one valid JSON value, without surrounding blanks. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RawJson(Arc<str>);
+pub struct RawJson(SmolStr);
 
 impl RawJson {
     /// The value written in `text`.
@@ -56,12 +57,14 @@ impl RawJson {
 
     /// A non-negative integer.
     pub fn number(number: u64) -> Self {
-        Self(number.to_string().into())
+        let mut text = smol_str::SmolStrBuilder::new();
+        write!(text, "{number}").expect("writing to a string cannot fail");
+        Self(text.finish())
     }
 
     /// A truth value.
     pub fn bool(value: bool) -> Self {
-        Self(if value { "true" } else { "false" }.into())
+        Self(SmolStr::new_static(if value { "true" } else { "false" }))
     }
 
     /// A text that the scanner has already accepted.

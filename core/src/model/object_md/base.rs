@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use smol_str::SmolStr;
+
 use crate::model::VersionId;
 use crate::model::json_text::RawJson;
 use crate::model::location::lenient_u64;
@@ -26,16 +28,16 @@ pub(super) struct Base {
     pub(super) is_null: bool,
     pub(super) is_delete_marker: bool,
     pub(super) content_length: u64,
-    pub(super) content_md5: Arc<str>,
-    pub(super) data_store_name: Arc<str>,
-    pub(super) owner_id: Arc<str>,
-    pub(super) last_modified: Arc<str>,
+    pub(super) content_md5: SmolStr,
+    pub(super) data_store_name: SmolStr,
+    pub(super) owner_id: SmolStr,
+    pub(super) last_modified: SmolStr,
     sums: OnceLock<Sums>,
 }
 
 impl Base {
     pub(super) fn new(slots: Vec<Slot>) -> Self {
-        let empty: Arc<str> = "".into();
+        let empty: SmolStr = "".into();
         let mut base = Self {
             slots: Vec::new(),
             version_id: None,
@@ -128,7 +130,7 @@ impl Base {
 
     /// Takes over what a member says, if it is one of those that are asked for often.
     fn note(&mut self, name: &str, value: &RawJson) {
-        let text = || -> Arc<str> { value.to_text().map_or_else(|| "".into(), |text| text.as_ref().into()) };
+        let text = || -> SmolStr { value.to_text().map_or_else(|| "".into(), |text| text.as_ref().into()) };
         match name {
             "versionId" => self.version_id = Some(text()).filter(|id| !id.is_empty()).map(Into::into),
             "isNull" => self.is_null = value.as_str() == "true",
