@@ -13,19 +13,14 @@ use crate::parts::Lanes;
 use crate::rules::Rules;
 use crate::time::Instant;
 
-/// What orders work: one lane per object key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LaneKey {
-    /// Compared first: long keys with the same beginning are mostly told apart by one word.
-    hash: u64,
-    pub(crate) bucket: Bucket,
-    pub(crate) key: ObjectKey,
-}
+/// Names the lane of an object key. Two keys may share one, which delays the one for the other and does no harm; nothing is known
+/// of an object by its lane alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey(u64);
 
 impl LaneKey {
     pub(crate) fn new(bucket: &Bucket, key: &ObjectKey) -> Self {
-        let hash = xxh3_64(key.as_str().as_bytes()) ^ xxh3_64(bucket.as_str().as_bytes()).rotate_left(32);
-        Self { hash, bucket: bucket.clone(), key: key.clone() }
+        Self(xxh3_64(key.as_str().as_bytes()) ^ xxh3_64(bucket.as_str().as_bytes()).rotate_left(32))
     }
 }
 
@@ -163,7 +158,7 @@ impl<W: Item> Intake<W> {
         self.stashed -= self.gates.remove(&partition).map_or(0, |gate| gate.stash.len());
         self.lanes.remove_waiting(|_, work| work.partition() == partition);
         let running = self.lanes.iter_running().filter(|(_, work)| work.partition() == partition);
-        let running: Vec<LaneKey> = running.map(|(lane, _)| lane.clone()).collect();
+        let running: Vec<LaneKey> = running.map(|(&lane, _)| lane).collect();
         let finish = |lane: LaneKey| {
             let work = self.lanes.finish(&lane);
             (lane, work)
@@ -204,13 +199,12 @@ impl<W: Item> Intake<W> {
 
     fn lane_of(&mut self, rules: &impl Rules, work: &W) -> LaneKey {
         let (bucket, key) = work.object();
-        let mut lane = LaneKey::new(bucket, key);
         if !rules.serialises_keys() {
             // A planted bug: a lane of its own for every entry.
             self.salts += 1;
-            lane.hash = self.salts;
+            return LaneKey(self.salts);
         }
-        lane
+        LaneKey::new(bucket, key)
     }
 
     /// Puts work into its lane, or hands it back when the lane is full.

@@ -195,8 +195,9 @@ impl<R: Rules> StatusProcessor<R> {
     /// What the processor is doing for `key`, if anything: the stage of the message that runs, and how many wait.
     pub fn explain(&self, bucket: &Bucket, key: &ObjectKey) -> Option<(Option<Stage>, usize)> {
         let lane = LaneKey::new(bucket, key);
-        let running = self.intake.lanes.running(&lane).map(|work| work.stage);
-        let waiting = self.intake.lanes.waiting(&lane).count();
+        let is_asked = |work: &&Box<Work>| work.object.bucket == *bucket && work.object.key == *key;
+        let running = self.intake.lanes.running(&lane).filter(is_asked).map(|work| work.stage);
+        let waiting = self.intake.lanes.waiting(&lane).filter(is_asked).count();
         (running.is_some() || waiting > 0).then_some((running, waiting))
     }
 
@@ -257,7 +258,7 @@ impl<R: Rules> StatusProcessor<R> {
                         Step::Publish(outgoing @ Outgoing::Requeue { .. }) => Some(outgoing.clone()),
                         Step::Publish(_) | Step::Exception(_) => None,
                     });
-                    self.ghosts.insert(id, (lane.clone(), again));
+                    self.ghosts.insert(id, (lane, again));
                     self.intake.lanes.block(lane);
                 }
             }
@@ -299,25 +300,25 @@ impl<R: Rules> StatusProcessor<R> {
             let Some(lane) = self.intake.lanes.start_next_key() else { return };
             let stage = self.intake.lanes.running(&lane).map(|work| work.stage);
             match stage {
-                Some(Stage::Publishing) => self.next_step(&lane),
-                Some(Stage::Reading | Stage::Writing) => self.read(&lane),
+                Some(Stage::Publishing) => self.next_step(lane),
+                Some(Stage::Reading | Stage::Writing) => self.read(lane),
                 None => {}
             }
         }
     }
 
     /// Emits `effect` for the work in `lane`.
-    fn emit(&mut self, lane: &LaneKey, effect: impl FnOnce(EffectId, &Work) -> Effect) {
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+    fn emit(&mut self, lane: LaneKey, effect: impl FnOnce(EffectId, &Work) -> Effect) {
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let id = self.ids.next();
         work.in_flight = Some(id);
         let effect = effect(id, work);
-        self.owners.insert(id, lane.clone());
+        self.owners.insert(id, lane);
         self.effects.push_back(effect);
     }
 
-    fn read(&mut self, lane: &LaneKey) {
-        if let Some(work) = self.intake.lanes.running_mut(lane) {
+    fn read(&mut self, lane: LaneKey) {
+        if let Some(work) = self.intake.lanes.running_mut(&lane) {
             work.stage = Stage::Reading;
             work.retry.get_or_insert_with(|| Retry::new(self.now.mono));
         }
@@ -337,17 +338,17 @@ impl<R: Rules> StatusProcessor<R> {
         }
         let Some(lane) = self.owners.remove(id) else { return };
         match reply {
-            SiteReply::Metadata(Ending::Applied(stored)) => self.decide(&lane, &stored),
-            SiteReply::Written(Ending::Applied(())) => self.written(&lane),
+            SiteReply::Metadata(Ending::Applied(stored)) => self.decide(lane, &stored),
+            SiteReply::Written(Ending::Applied(())) => self.written(lane),
             SiteReply::Metadata(Ending::Refused(refusal)) | SiteReply::Written(Ending::Refused(refusal)) => {
                 match refusal.kind {
                     // The version is gone: there is nothing to record it on.
-                    RefusalKind::NotFound | RefusalKind::BucketNotFound => self.finish(&lane),
+                    RefusalKind::NotFound | RefusalKind::BucketNotFound => self.finish(lane),
                     RefusalKind::Conflict => {
                         self.summary.conflicts += 1;
-                        self.read(&lane);
+                        self.read(lane);
                     }
-                    RefusalKind::Throttled { retry_after } => self.wait(&lane, retry_after),
+                    RefusalKind::Throttled { retry_after } => self.wait(lane, retry_after),
                     RefusalKind::BucketUnversioned
                     | RefusalKind::Denied
                     | RefusalKind::ExpiredCredentials
@@ -356,14 +357,14 @@ impl<R: Rules> StatusProcessor<R> {
                     | RefusalKind::InvalidState
                     | RefusalKind::TooLarge
                     | RefusalKind::Fenced
-                    | RefusalKind::Invalid => self.wait(&lane, None),
+                    | RefusalKind::Invalid => self.wait(lane, None),
                 }
             }
-            SiteReply::Metadata(Ending::Unknown) => self.wait(&lane, None),
+            SiteReply::Metadata(Ending::Unknown) => self.wait(lane, None),
             SiteReply::Written(Ending::Unknown) => match self.rules.after_unknown() {
-                AfterUnknown::TryAgain => self.wait(&lane, None),
-                AfterUnknown::AssumeApplied => self.written(&lane),
-                AfterUnknown::AssumeRefused => self.finish(&lane),
+                AfterUnknown::TryAgain => self.wait(lane, None),
+                AfterUnknown::AssumeApplied => self.written(lane),
+                AfterUnknown::AssumeRefused => self.finish(lane),
             },
             SiteReply::Moved { .. }
             | SiteReply::Deleted(_)
@@ -376,12 +377,12 @@ impl<R: Rules> StatusProcessor<R> {
     }
 
     /// Knows both the outcome and what is stored: decides what to write and what follows.
-    fn decide(&mut self, lane: &LaneKey, stored: &ObjectMd) {
+    fn decide(&mut self, lane: LaneKey, stored: &ObjectMd) {
         if !self.rules.is_replicable(stored) {
             // The version became somebody else's replica after the copy: nothing is recorded on it (I5).
             return self.finish(lane);
         }
-        let Some(work) = self.intake.lanes.running(lane) else { return };
+        let Some(work) = self.intake.lanes.running(&lane) else { return };
         let report = &work.report;
         let is_other = work.entry.md().revision() != stored.revision();
         let plan = if is_other && self.rules.speaks_for(work.entry.md(), stored) {
@@ -394,7 +395,7 @@ impl<R: Rules> StatusProcessor<R> {
         self.carry_out(lane, stored, plan);
     }
 
-    fn carry_out(&mut self, lane: &LaneKey, stored: &ObjectMd, plan: StatusPlan) {
+    fn carry_out(&mut self, lane: LaneKey, stored: &ObjectMd, plan: StatusPlan) {
         let failure = plan.failure.map(|record| Step::Publish(Outgoing::Failed { record }));
         let gc = plan.gc.map(|action| Step::Publish(Outgoing::Gc { action: Box::new(action) }));
         // Whoever sets a site back to PENDING also queues its work: the work that came with the request may be done already when
@@ -412,7 +413,7 @@ impl<R: Rules> StatusProcessor<R> {
                 self.publish(lane, steps);
             }
             StatusAction::Write(right) => {
-                let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+                let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
                 work.steps = steps;
                 work.stage = Stage::Writing;
                 work.metric = plan.metric;
@@ -433,8 +434,8 @@ impl<R: Rules> StatusProcessor<R> {
     }
 
     /// The work of a report that sets its site back to PENDING.
-    fn asked_again(&self, lane: &LaneKey, stored: &ObjectMd) -> Option<Box<ObjectEntry>> {
-        let work = self.intake.lanes.running(lane)?;
+    fn asked_again(&self, lane: LaneKey, stored: &ObjectMd) -> Option<Box<ObjectEntry>> {
+        let work = self.intake.lanes.running(&lane)?;
         let site = &work.report.site;
         if work.report.status != SiteStatus::Pending || stored.replication().site_status(site).is_none() {
             return None;
@@ -446,8 +447,8 @@ impl<R: Rules> StatusProcessor<R> {
 
     /// The stored revision is not the one that was copied: it is queued again, a few times; then the version is held
     /// (decision D2).
-    fn requeue(&mut self, lane: &LaneKey, mut again: ObjectEntry) -> VecDeque<Step> {
-        let Some(work) = self.intake.lanes.running(lane) else { return VecDeque::new() };
+    fn requeue(&mut self, lane: LaneKey, mut again: ObjectEntry) -> VecDeque<Step> {
+        let Some(work) = self.intake.lanes.running(&lane) else { return VecDeque::new() };
         if !self.rules.requeues_other_revision() {
             return VecDeque::new();
         }
@@ -471,9 +472,9 @@ impl<R: Rules> StatusProcessor<R> {
         VecDeque::from([Step::Exception(Box::new(record))])
     }
 
-    fn written(&mut self, lane: &LaneKey) {
+    fn written(&mut self, lane: LaneKey) {
         self.summary.written += 1;
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let version = (work.object.clone(), work.report.site.clone());
         if let Some(metric) = work.metric.take() {
             self.effects.push_back(Effect::Count(metric));
@@ -483,16 +484,16 @@ impl<R: Rules> StatusProcessor<R> {
         self.publish(lane, steps);
     }
 
-    fn publish(&mut self, lane: &LaneKey, steps: VecDeque<Step>) {
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+    fn publish(&mut self, lane: LaneKey, steps: VecDeque<Step>) {
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         work.steps = steps;
         work.stage = Stage::Publishing;
         work.retry = None;
         self.next_step(lane);
     }
 
-    fn next_step(&mut self, lane: &LaneKey) {
-        let Some(work) = self.intake.lanes.running(lane) else { return };
+    fn next_step(&mut self, lane: LaneKey) {
+        let Some(work) = self.intake.lanes.running(&lane) else { return };
         let Some(step) = work.steps.front().cloned() else { return self.finish(lane) };
         self.emit(lane, |id, _| match step {
             Step::Publish(outgoing) => Effect::Publish { id, outgoing },
@@ -504,31 +505,31 @@ impl<R: Rules> StatusProcessor<R> {
         let Some(lane) = self.owners.remove(id) else { return };
         if !matches!(ending, Ending::Applied(())) {
             // Each of these messages may come twice: the same one is published again.
-            return self.wait(&lane, None);
+            return self.wait(lane, None);
         }
         if let Some(work) = self.intake.lanes.running_mut(&lane) {
             work.steps.pop_front();
             work.retry = None;
         }
-        self.next_step(&lane);
+        self.next_step(lane);
     }
 
     /// Tries the present stage again later. The key waits; others go on.
-    fn wait(&mut self, lane: &LaneKey, retry_after: Option<Span>) {
+    fn wait(&mut self, lane: LaneKey, retry_after: Option<Span>) {
         let now = self.now.mono;
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         work.in_flight = None;
-        let seed = xxh3_64(lane.key.as_str().as_bytes());
+        let seed = xxh3_64(work.object.key.as_str().as_bytes());
         let retry = work.retry.get_or_insert_with(|| Retry::new(now));
         let at = match retry.next_after(&self.config.retry, now, seed, retry_after) {
             RetryDecision::Retry { at } => at,
             RetryDecision::GiveUp => now + self.config.retry.delay_max,
         };
-        self.intake.lanes.release_to_front(lane, at);
+        self.intake.lanes.release_to_front(&lane, at);
     }
 
-    fn finish(&mut self, lane: &LaneKey) {
-        let work = self.intake.lanes.finish(lane);
+    fn finish(&mut self, lane: LaneKey) {
+        let work = self.intake.lanes.finish(&lane);
         self.intake.settle(&self.rules, &work);
     }
 

@@ -288,7 +288,7 @@ pub struct World<R: Rules> {
     steps: u64,
     over: bool,
     /// Scratch space for effects.
-    effects: Vec<step::AnyEffect>,
+    effects: step::Effects,
 }
 
 impl<R: Rules> World<R> {

@@ -284,7 +284,7 @@ impl<R: Rules> World<R> {
             phase: Phase::Safety,
             steps: 0,
             over: false,
-            effects: Vec::new(),
+            effects: super::step::Effects::default(),
             plan,
             shape,
         };

@@ -16,12 +16,24 @@ use crate::scenario::SECOND;
 /// A machine whose timer is due so often at one moment will not stop.
 const SPINS_MAX: u32 = 1_000;
 
-/// An effect of any machine.
-#[derive(Debug)]
-pub(crate) enum AnyEffect {
-    Populator(populator::Effect),
-    Processor(processor::Effect),
-    Status(status::Effect),
+/// What one kind of machine asks for.
+pub(super) trait Asked: Sized {
+    /// Where the effects of a step are gathered.
+    fn gathered(effects: &mut Effects) -> &mut Vec<Self>;
+    /// What is hashed of it.
+    fn words(&self) -> [u64; 3];
+    /// It as a line.
+    fn show(&self) -> String;
+    /// Carries it out for the process `id`.
+    fn carry_out<R: Rules>(self, world: &mut World<R>, id: ProcId);
+}
+
+/// Scratch space for the effects of one step, by kind of machine: kept between steps.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    populator: Vec<populator::Effect>,
+    processor: Vec<processor::Effect>,
+    status: Vec<status::Effect>,
 }
 
 impl<R: Rules> World<R> {
@@ -138,49 +150,27 @@ impl<R: Rules> World<R> {
             let line = format!("{} <- {}", process.name, traces::event(&ev));
             self.trace.line(now, || line);
         }
-        let mut effects = std::mem::take(&mut self.effects);
+        let effects = &mut self.effects;
         let machine = process.machine.as_mut().expect("a running process has a machine");
-        match (machine, ev) {
+        let died = match (machine, ev) {
             (Machine::Populator(machine), Ev::Populator(event)) => {
                 machine.handle(shown, event);
-                while let Some(effect) = machine.poll_effect() {
-                    effects.push(AnyEffect::Populator(effect));
-                }
+                effects.populator.extend(std::iter::from_fn(|| machine.poll_effect()));
+                self.carry_out_all::<populator::Effect>(id)
             }
             (Machine::Processor(machine), Ev::Processor(event)) => {
                 machine.handle(shown, event);
-                while let Some(effect) = machine.poll_effect() {
-                    effects.push(AnyEffect::Processor(effect));
-                }
+                effects.processor.extend(std::iter::from_fn(|| machine.poll_effect()));
+                self.carry_out_all::<processor::Effect>(id)
             }
             (Machine::Status(machine), Ev::Status(event)) => {
                 machine.handle(shown, event);
-                while let Some(effect) = machine.poll_effect() {
-                    effects.push(AnyEffect::Status(effect));
-                }
+                effects.status.extend(std::iter::from_fn(|| machine.poll_effect()));
+                self.carry_out_all::<status::Effect>(id)
             }
             (_, ev) => panic!("{ev:?} is not for {}", process.name),
-        }
-        let count = effects.len();
-        let dies_after = if count > 0 && self.strikes(Fault::CrashBetweenEffects) {
-            self.struck.index(count)
-        } else {
-            usize::MAX
         };
-        for (index, effect) in effects.drain(..).enumerate() {
-            traces::hash_effect(&mut self.trace, &effect);
-            if self.trace.is_verbose() {
-                let line = format!("{} -> {}", self.processes[id.index()].name, traces::effect(&effect));
-                self.trace.line(now, || line);
-            }
-            self.carry_out(id, effect);
-            if index == dies_after {
-                break;
-            }
-        }
-        effects.clear();
-        self.effects = effects;
-        if dies_after != usize::MAX {
+        if died {
             self.crash(id, "between two effects");
             return;
         }
@@ -250,41 +240,30 @@ impl<R: Rules> World<R> {
         held
     }
 
-    fn carry_out(&mut self, id: ProcId, effect: AnyEffect) {
-        match effect {
-            AnyEffect::Populator(effect) => self.carry_out_populator(id, effect),
-            AnyEffect::Processor(effect) => match effect {
-                processor::Effect::Call { id: call, request } => self.send_call(id, call, request),
-                processor::Effect::PublishStatus { id: publish, entry } => {
-                    let partition = self.partition_of_entry(&entry);
-                    let message = backbeat_core::model::Message::Object(entry);
-                    self.publish(
-                        id,
-                        publish,
-                        AppendBody::Message { topic: Topic::Status, partition, message },
-                        None,
-                    );
-                }
-                processor::Effect::PutException { id: publish, record } => {
-                    self.put_exception(id, publish, record);
-                }
-                processor::Effect::LoadExceptions { id: load, partition } => {
-                    self.load_exceptions(id, load, partition);
-                }
-                processor::Effect::Queue(effect) => self.carry_out_queue(id, effect),
-            },
-            AnyEffect::Status(effect) => match effect {
-                status::Effect::Call { id: call, request } => self.send_call(id, call, request),
-                status::Effect::Publish { id: publish, outgoing } => {
-                    self.publish_outgoing(id, publish, outgoing);
-                }
-                status::Effect::PutException { id: publish, record } => {
-                    self.put_exception(id, publish, record);
-                }
-                status::Effect::Count(_) => {}
-                status::Effect::Queue(effect) => self.carry_out_queue(id, effect),
-            },
+    /// Carries out what the machine asked for in this step. Says whether the process dies before the end of it.
+    fn carry_out_all<E: Asked>(&mut self, id: ProcId) -> bool {
+        let mut effects = std::mem::take(E::gathered(&mut self.effects));
+        let count = effects.len();
+        let dies_after = if count > 0 && self.strikes(Fault::CrashBetweenEffects) {
+            self.struck.index(count)
+        } else {
+            usize::MAX
+        };
+        for (index, effect) in effects.drain(..).enumerate() {
+            self.trace.words(effect.words());
+            if self.trace.is_verbose() {
+                let line = format!("{} -> {}", self.processes[id.index()].name, effect.show());
+                let now = self.now();
+                self.trace.line(now, || line);
+            }
+            effect.carry_out(self, id);
+            if index == dies_after {
+                break;
+            }
         }
+        effects.clear();
+        *E::gathered(&mut self.effects) = effects;
+        dies_after != usize::MAX
     }
 
     fn carry_out_queue(&mut self, id: ProcId, effect: QueueEffect) {
@@ -294,26 +273,6 @@ impl<R: Rules> World<R> {
             }
             QueueEffect::Flow { partition, open } => self.flow(id, partition, open),
             QueueEffect::Release { epoch, partitions } => self.release(id, epoch, &partitions),
-        }
-    }
-
-    fn carry_out_populator(&mut self, id: ProcId, effect: populator::Effect) {
-        match effect {
-            populator::Effect::LoadPosition { id: load } => self.load_position(id, load),
-            populator::Effect::ReadJournal { id: read, from, limit, wait } => {
-                self.read_journal(id, read, from, limit, wait);
-            }
-            populator::Effect::Publish { id: publish, producer, seq, publish: what, entry } => {
-                self.publish_work(id, publish, producer, seq, &what, &entry);
-            }
-            populator::Effect::Unreadable { .. } => {}
-            populator::Effect::SavePosition { id: save, position, epoch, version } => {
-                self.save_position(id, save, position, epoch, version);
-            }
-            populator::Effect::Overwritten { .. } => self.marks.hit(Mark::OverwriteNoticed),
-            populator::Effect::Call { id: call, request } => self.send_call(id, call, request),
-            populator::Effect::RecordLoss { id: record, loss } => self.record_loss(id, record, loss),
-            populator::Effect::Stopped { reason } => self.populator_stopped(id, &reason),
         }
     }
 
@@ -432,6 +391,93 @@ impl<R: Rules> World<R> {
             Role::Populator => Ev::Populator(populator::Event::Published { id, ending }),
             Role::Processor(_) => Ev::Processor(processor::Event::Published { id, ending }),
             Role::Status => Ev::Status(status::Event::Published { id, ending }),
+        }
+    }
+}
+
+impl Asked for populator::Effect {
+    fn gathered(effects: &mut Effects) -> &mut Vec<Self> {
+        &mut effects.populator
+    }
+
+    fn words(&self) -> [u64; 3] {
+        traces::populator_words(self)
+    }
+
+    fn show(&self) -> String {
+        traces::populator_effect(self)
+    }
+
+    fn carry_out<R: Rules>(self, world: &mut World<R>, id: ProcId) {
+        match self {
+            Self::LoadPosition { id: load } => world.load_position(id, load),
+            Self::ReadJournal { id: read, from, limit, wait } => {
+                world.read_journal(id, read, from, limit, wait);
+            }
+            Self::Publish { id: publish, producer, seq, publish: what, entry } => {
+                world.publish_work(id, publish, producer, seq, &what, &entry);
+            }
+            Self::Unreadable { .. } => {}
+            Self::SavePosition { id: save, position, epoch, version } => {
+                world.save_position(id, save, position, epoch, version);
+            }
+            Self::Overwritten { .. } => world.marks.hit(Mark::OverwriteNoticed),
+            Self::Call { id: call, request } => world.send_call(id, call, request),
+            Self::RecordLoss { id: record, loss } => world.record_loss(id, record, loss),
+            Self::Stopped { reason } => world.populator_stopped(id, &reason),
+        }
+    }
+}
+
+impl Asked for processor::Effect {
+    fn gathered(effects: &mut Effects) -> &mut Vec<Self> {
+        &mut effects.processor
+    }
+
+    fn words(&self) -> [u64; 3] {
+        traces::processor_words(self)
+    }
+
+    fn show(&self) -> String {
+        traces::processor_effect(self)
+    }
+
+    fn carry_out<R: Rules>(self, world: &mut World<R>, id: ProcId) {
+        match self {
+            Self::Call { id: call, request } => world.send_call(id, call, request),
+            Self::PublishStatus { id: publish, entry } => {
+                let partition = world.partition_of_entry(&entry);
+                let message = backbeat_core::model::Message::Object(entry);
+                let body = AppendBody::Message { topic: Topic::Status, partition, message };
+                world.publish(id, publish, body, None);
+            }
+            Self::PutException { id: publish, record } => world.put_exception(id, publish, record),
+            Self::LoadExceptions { id: load, partition } => world.load_exceptions(id, load, partition),
+            Self::Queue(effect) => world.carry_out_queue(id, effect),
+        }
+    }
+}
+
+impl Asked for status::Effect {
+    fn gathered(effects: &mut Effects) -> &mut Vec<Self> {
+        &mut effects.status
+    }
+
+    fn words(&self) -> [u64; 3] {
+        traces::status_words(self)
+    }
+
+    fn show(&self) -> String {
+        traces::status_effect(self)
+    }
+
+    fn carry_out<R: Rules>(self, world: &mut World<R>, id: ProcId) {
+        match self {
+            Self::Call { id: call, request } => world.send_call(id, call, request),
+            Self::Publish { id: publish, outgoing } => world.publish_outgoing(id, publish, outgoing),
+            Self::PutException { id: publish, record } => world.put_exception(id, publish, record),
+            Self::Count(_) => {}
+            Self::Queue(effect) => world.carry_out_queue(id, effect),
         }
     }
 }

@@ -11,7 +11,6 @@ use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 use super::ids::VerId;
 use super::process::Ev;
 use super::source::{known_version_of, number_of, version_of};
-use super::step::AnyEffect;
 use crate::trace::Trace;
 
 /// The version of an exception record; records of unreadable messages have none.
@@ -267,54 +266,60 @@ fn minting_reply_word(reply: &MintingReply) -> u64 {
     }
 }
 
-/// An effect as a line.
-pub(super) fn effect(effect: &AnyEffect) -> String {
+/// A populator's effect as a line.
+pub(super) fn populator_effect(effect: &populator::Effect) -> String {
     match effect {
-        AnyEffect::Populator(effect) => match effect {
-            populator::Effect::Publish { id, producer, seq, .. } => {
-                format!("#{} publish record {} with producer {producer}", id.0, seq.0)
+        populator::Effect::Publish { id, producer, seq, .. } => {
+            format!("#{} publish record {} with producer {producer}", id.0, seq.0)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// A site processor's effect as a line.
+pub(super) fn processor_effect(effect: &processor::Effect) -> String {
+    match effect {
+        processor::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
+        processor::Effect::PublishStatus { id, entry } => {
+            format!("#{} publish status {}", id.0, message(&Message::Object(entry.clone())))
+        }
+        processor::Effect::PutException { id, record } => {
+            format!(
+                "#{} exception {:?} {} of {}",
+                id.0,
+                record.state,
+                record.reason,
+                record_version(&record.object).0
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// A status processor's effect as a line.
+pub(super) fn status_effect(effect: &status::Effect) -> String {
+    match effect {
+        status::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
+        status::Effect::Publish { id, outgoing } => match outgoing {
+            status::Outgoing::Replay { topic, entry } => {
+                format!("#{} replay on {topic} {}", id.0, message(&Message::Object(entry.clone())))
             }
-            other => format!("{other:?}"),
+            status::Outgoing::Requeue { entry } => {
+                format!("#{} requeue {}", id.0, message(&Message::Object(entry.clone())))
+            }
+            other => format!("#{} {other:?}", id.0),
         },
-        AnyEffect::Processor(effect) => match effect {
-            processor::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
-            processor::Effect::PublishStatus { id, entry } => {
-                format!("#{} publish status {}", id.0, message(&Message::Object(entry.clone())))
-            }
-            processor::Effect::PutException { id, record } => {
-                format!(
-                    "#{} exception {:?} {} of {}",
-                    id.0,
-                    record.state,
-                    record.reason,
-                    record_version(&record.object).0
-                )
-            }
-            other => format!("{other:?}"),
-        },
-        AnyEffect::Status(effect) => match effect {
-            status::Effect::Call { id, request: what } => format!("#{} {}", id.0, request(what)),
-            status::Effect::Publish { id, outgoing } => match outgoing {
-                status::Outgoing::Replay { topic, entry } => {
-                    format!("#{} replay on {topic} {}", id.0, message(&Message::Object(entry.clone())))
-                }
-                status::Outgoing::Requeue { entry } => {
-                    format!("#{} requeue {}", id.0, message(&Message::Object(entry.clone())))
-                }
-                other => format!("#{} {other:?}", id.0),
-            },
-            status::Effect::PutException { id, record } => {
-                format!(
-                    "#{} exception {:?} {} of {}",
-                    id.0,
-                    record.state,
-                    record.reason,
-                    record_version(&record.object).0
-                )
-            }
-            status::Effect::Count(_) => "count".to_owned(),
-            status::Effect::Queue(effect) => format!("{effect:?}"),
-        },
+        status::Effect::PutException { id, record } => {
+            format!(
+                "#{} exception {:?} {} of {}",
+                id.0,
+                record.state,
+                record.reason,
+                record_version(&record.object).0
+            )
+        }
+        status::Effect::Count(_) => "count".to_owned(),
+        status::Effect::Queue(effect) => format!("{effect:?}"),
     }
 }
 
@@ -420,61 +425,62 @@ fn tp_word(from: backbeat_core::id::TopicPartition, upto: backbeat_core::id::Off
     u64::from(from.topic) << 56 | u64::from(from.partition.0) << 40 | upto.0
 }
 
-/// Adds an effect to the hash.
-pub(super) fn hash_effect(trace: &mut Trace, effect: &AnyEffect) {
-    let words = match effect {
-        AnyEffect::Populator(effect) => match effect {
-            populator::Effect::LoadPosition { id } => [101, id.0, 0],
-            populator::Effect::ReadJournal { id, from, .. } => [102, id.0, from.map_or(0, |seq| seq.0)],
-            populator::Effect::Publish { id, producer, seq, .. } => [103, id.0, producer << 40 | seq.0],
-            populator::Effect::Unreadable { seq, .. } => [104, 0, seq.0],
-            populator::Effect::SavePosition { id, position, version, .. } => {
-                [105, id.0, position.0 << 32 | version]
-            }
-            populator::Effect::Overwritten { seq, object } => {
-                [108, seq.0, u64::from(record_version(object).0)]
-            }
-            populator::Effect::Call { id, request } => {
-                let (kind, what) = request_word(request);
-                [kind << 8 | 0x6d, id.0, what]
-            }
-            populator::Effect::RecordLoss { id, loss } => {
-                [107, id.0, loss.wanted.0.0 << 32 | loss.resumes.0.0]
-            }
-            populator::Effect::Stopped { .. } => [106, 0, 0],
-        },
-        AnyEffect::Processor(effect) => match effect {
-            processor::Effect::Call { id, request } => {
-                let (kind, what) = request_word(request);
-                [kind << 8 | 0x6e, id.0, what]
-            }
-            processor::Effect::PublishStatus { id, entry } => [111, id.0, md_word(entry.md())],
-            processor::Effect::PutException { id, record } => {
-                [112, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
-            }
-            processor::Effect::LoadExceptions { id, partition } => [113, id.0, u64::from(partition.0)],
-            processor::Effect::Queue(effect) => queue_effect_words(114, effect),
-        },
-        AnyEffect::Status(effect) => match effect {
-            status::Effect::Call { id, request } => {
-                let (kind, what) = request_word(request);
-                [kind << 8 | 0x78, id.0, what]
-            }
-            status::Effect::Publish { id, outgoing } => {
-                let (kind, what) = match outgoing {
-                    status::Outgoing::Replay { entry, .. } => (0, md_word(entry.md())),
-                    status::Outgoing::Requeue { entry } => (1, md_word(entry.md())),
-                    status::Outgoing::Failed { record } => (2, record.member.len() as u64),
-                    status::Outgoing::Gc { .. } => (3, 0),
-                };
-                [kind << 8 | 0x79, id.0, what]
-            }
-            status::Effect::PutException { id, record } => {
-                [122, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
-            }
-            status::Effect::Count(_) => [123, 0, 0],
-            status::Effect::Queue(effect) => queue_effect_words(124, effect),
-        },
-    };
-    trace.words(words);
+/// What of a populator's effect is hashed.
+pub(super) fn populator_words(effect: &populator::Effect) -> [u64; 3] {
+    match effect {
+        populator::Effect::LoadPosition { id } => [101, id.0, 0],
+        populator::Effect::ReadJournal { id, from, .. } => [102, id.0, from.map_or(0, |seq| seq.0)],
+        populator::Effect::Publish { id, producer, seq, .. } => [103, id.0, producer << 40 | seq.0],
+        populator::Effect::Unreadable { seq, .. } => [104, 0, seq.0],
+        populator::Effect::SavePosition { id, position, version, .. } => {
+            [105, id.0, position.0 << 32 | version]
+        }
+        populator::Effect::Overwritten { seq, object } => [108, seq.0, u64::from(record_version(object).0)],
+        populator::Effect::Call { id, request } => {
+            let (kind, what) = request_word(request);
+            [kind << 8 | 0x6d, id.0, what]
+        }
+        populator::Effect::RecordLoss { id, loss } => [107, id.0, loss.wanted.0.0 << 32 | loss.resumes.0.0],
+        populator::Effect::Stopped { .. } => [106, 0, 0],
+    }
+}
+
+/// What of a site processor's effect is hashed.
+pub(super) fn processor_words(effect: &processor::Effect) -> [u64; 3] {
+    match effect {
+        processor::Effect::Call { id, request } => {
+            let (kind, what) = request_word(request);
+            [kind << 8 | 0x6e, id.0, what]
+        }
+        processor::Effect::PublishStatus { id, entry } => [111, id.0, md_word(entry.md())],
+        processor::Effect::PutException { id, record } => {
+            [112, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
+        }
+        processor::Effect::LoadExceptions { id, partition } => [113, id.0, u64::from(partition.0)],
+        processor::Effect::Queue(effect) => queue_effect_words(114, effect),
+    }
+}
+
+/// What of a status processor's effect is hashed.
+pub(super) fn status_words(effect: &status::Effect) -> [u64; 3] {
+    match effect {
+        status::Effect::Call { id, request } => {
+            let (kind, what) = request_word(request);
+            [kind << 8 | 0x78, id.0, what]
+        }
+        status::Effect::Publish { id, outgoing } => {
+            let (kind, what) = match outgoing {
+                status::Outgoing::Replay { entry, .. } => (0, md_word(entry.md())),
+                status::Outgoing::Requeue { entry } => (1, md_word(entry.md())),
+                status::Outgoing::Failed { record } => (2, record.member.len() as u64),
+                status::Outgoing::Gc { .. } => (3, 0),
+            };
+            [kind << 8 | 0x79, id.0, what]
+        }
+        status::Effect::PutException { id, record } => {
+            [122, id.0, (record.state as u64) << 32 | u64::from(record_version(&record.object).0)]
+        }
+        status::Effect::Count(_) => [123, 0, 0],
+        status::Effect::Queue(effect) => queue_effect_words(124, effect),
+    }
 }

@@ -51,14 +51,14 @@ impl<R: Rules> SiteProcessor<R> {
                 }
                 work.job = Some(Box::new(job));
             }
-            self.with_job(&lane, CopyJob::resume);
-            self.advance(&lane);
+            self.with_job(lane, CopyJob::resume);
+            self.advance(lane);
         }
     }
 
     /// Runs `step` on the copy in `lane`, if one runs there.
-    pub(super) fn with_job(&mut self, lane: &LaneKey, step: impl FnOnce(&mut CopyJob, &mut Context<'_, R>)) {
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+    pub(super) fn with_job(&mut self, lane: LaneKey, step: impl FnOnce(&mut CopyJob, &mut Context<'_, R>)) {
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let Some(job) = work.job.as_deref_mut() else { return };
         let mut context = Context {
             now: self.now.mono,
@@ -71,15 +71,15 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     /// Carries out what the copy in `lane` asks for, as far as that needs nobody else, and takes its ending.
-    pub(super) fn advance(&mut self, lane: &LaneKey) {
+    pub(super) fn advance(&mut self, lane: LaneKey) {
         while let Some((id, request)) =
-            self.intake.lanes.running_mut(lane).and_then(|work| work.job.as_mut()?.poll_request())
+            self.intake.lanes.running_mut(&lane).and_then(|work| work.job.as_mut()?.poll_request())
         {
             if let Some(reply) = self.known(&request) {
                 self.with_job(lane, |job, context| job.reply(id, reply, context));
                 continue;
             }
-            self.calls.insert(id, CallOwner::Copy(lane.clone()));
+            self.calls.insert(id, CallOwner::Copy(lane));
             if let Some(size) = bytes_moved_by(&request) {
                 let bytes = size.min(PART_WINDOW);
                 self.budget.ask(id, bytes);
@@ -92,17 +92,17 @@ impl<R: Rules> SiteProcessor<R> {
         self.grant_moves();
         self.listen_to_target(lane);
         self.note(lane);
-        let Some(job) = self.intake.lanes.running(lane).and_then(|work| work.job.as_ref()) else { return };
+        let Some(job) = self.intake.lanes.running(&lane).and_then(|work| work.job.as_ref()) else { return };
         if job.outcome().is_some() {
             // A note that lands after the record of the ending would bring the copy back.
             if !self.is_noting(lane) {
                 self.conclude(lane);
             }
         } else if let Some(at) = job.wait_until() {
-            if let Some(permit) = self.intake.lanes.running_mut(lane).and_then(|work| work.permit.take()) {
+            if let Some(permit) = self.intake.lanes.running_mut(&lane).and_then(|work| work.permit.take()) {
                 self.breaker.withdrawn(permit);
             }
-            self.intake.lanes.release_to_front(lane, at);
+            self.intake.lanes.release_to_front(&lane, at);
         }
     }
 
@@ -140,23 +140,26 @@ impl<R: Rules> SiteProcessor<R> {
             None => {}
             Some(CallOwner::Ghost(lane)) => self.intake.lanes.unblock(&lane),
             Some(CallOwner::Copy(lane)) => {
-                self.learn(&lane, &reply);
-                self.with_job(&lane, |job, context| job.reply(id, reply, context));
-                self.advance(&lane);
+                self.learn(lane, &reply);
+                self.with_job(lane, |job, context| job.reply(id, reply, context));
+                self.advance(lane);
             }
         }
     }
 
-    pub(super) fn learn(&mut self, lane: &LaneKey, reply: &SiteReply) {
+    pub(super) fn learn(&mut self, lane: LaneKey, reply: &SiteReply) {
         match reply {
             SiteReply::Rules(Ending::Applied(rules)) => {
-                self.facts.learn_rules(self.now.mono, lane.bucket.clone(), rules.clone());
+                let bucket = self.intake.lanes.running(&lane).map(|work| work.object.bucket.clone());
+                if let Some(bucket) = bucket {
+                    self.facts.learn_rules(self.now.mono, bucket, rules.clone());
+                }
             }
             SiteReply::Bucket(Ending::Applied(())) => {
                 let target = self
                     .intake
                     .lanes
-                    .running(lane)
+                    .running(&lane)
                     .and_then(|work| work.job.as_ref()?.destination().cloned());
                 if let Some(bucket) = target {
                     self.facts.learn_target(self.now.mono, bucket);
@@ -172,8 +175,8 @@ impl<R: Rules> SiteProcessor<R> {
         }
     }
 
-    pub(super) fn listen_to_target(&mut self, lane: &LaneKey) {
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return };
+    pub(super) fn listen_to_target(&mut self, lane: LaneKey) {
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let Some(heard) = work.job.as_mut().and_then(|job| job.take_heard_from_target()) else { return };
         let Some(permit) = work.permit else { return };
         if heard {

@@ -18,11 +18,11 @@ use super::{SiteProcessor, Timer};
 
 impl<R: Rules> SiteProcessor<R> {
     /// Takes the ending of the copy in `lane` and decides what has to be durable before its messages are settled.
-    pub(super) fn conclude(&mut self, lane: &LaneKey) {
+    pub(super) fn conclude(&mut self, lane: LaneKey) {
         if self.waits_in_place(lane) {
             return;
         }
-        let mut work = self.intake.lanes.finish(lane);
+        let mut work = self.intake.lanes.finish(&lane);
         if let Some(permit) = work.permit.take() {
             self.breaker.withdrawn(permit);
         }
@@ -71,12 +71,12 @@ impl<R: Rules> SiteProcessor<R> {
                 VecDeque::from([Step::Exception(Box::new(record))])
             }
         };
-        self.record(work, Some(lane.clone()), steps);
+        self.record(work, Some(lane), steps);
     }
 
     /// Holds a copy in its lane instead of parking it, where the target mints version ids or too much is parked already.
-    pub(super) fn waits_in_place(&mut self, lane: &LaneKey) -> bool {
-        let Some(work) = self.intake.lanes.running_mut(lane) else { return true };
+    pub(super) fn waits_in_place(&mut self, lane: LaneKey) -> bool {
+        let Some(work) = self.intake.lanes.running_mut(&lane) else { return true };
         let held = matches!(work.job.as_ref().and_then(|job| job.outcome()), Some(Outcome::Held { .. }));
         let being_parked = self.recordings.values().filter(|recording| {
             let first = recording.steps.front();
@@ -91,7 +91,7 @@ impl<R: Rules> SiteProcessor<R> {
         if let Some(permit) = work.permit.take() {
             self.breaker.withdrawn(permit);
         }
-        self.intake.lanes.release_to_front(lane, self.now.mono + self.config.hold_delay);
+        self.intake.lanes.release_to_front(&lane, self.now.mono + self.config.hold_delay);
         true
     }
 
@@ -140,8 +140,8 @@ impl<R: Rules> SiteProcessor<R> {
         let number = self.recordings_next;
         self.recordings_next += 1;
         let closed_lane = lane.filter(|_| !steps.is_empty() && self.rules.holds_key_until_durable());
-        if let Some(lane) = &closed_lane {
-            self.intake.lanes.block(lane.clone());
+        if let Some(lane) = closed_lane {
+            self.intake.lanes.block(lane);
         }
         let recording = Recording { work, steps, closed_lane, in_flight: None, failures: 0, again_at: None };
         self.recordings.insert(number, recording);

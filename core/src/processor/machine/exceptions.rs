@@ -69,26 +69,26 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     /// Writes down what the copy in `lane` wants noted, one note at a time.
-    pub(super) fn note(&mut self, lane: &LaneKey) {
+    pub(super) fn note(&mut self, lane: LaneKey) {
         let pending = |work: &mut Box<Work>| work.job.as_mut()?.poll_note();
         if self.is_noting(lane) {
             return;
         }
-        let Some(note) = self.intake.lanes.running_mut(lane).and_then(pending) else { return };
-        let work = self.intake.lanes.running(lane).expect("its copy was just asked");
+        let Some(note) = self.intake.lanes.running_mut(&lane).and_then(pending) else { return };
+        let work = self.intake.lanes.running(&lane).expect("its copy was just asked");
         let next = self.now.wall_after(self.config.hold_delay);
         let mut record = self.exception(work, ExceptionState::Copying, String::new(), 0, Some(next));
         record.deposit = Some(note);
         let record = Box::new(record);
         let partition = work.partition;
         let id = self.ids.next();
-        self.notes.insert(id, (lane.clone(), partition, record.clone()));
+        self.notes.insert(id, (lane, partition, record.clone()));
         self.effects.push_back(Effect::PutException { id, record });
     }
 
     /// Whether a note of the copy in `lane` is being written.
-    pub(super) fn is_noting(&self, lane: &LaneKey) -> bool {
-        self.notes.values().any(|(noting, _, _)| noting == lane)
+    pub(super) fn is_noting(&self, lane: LaneKey) -> bool {
+        self.notes.values().any(|(noting, _, _)| *noting == lane)
     }
 
     /// A note was written, or may have been: its record is deleted at the end of the copy.
@@ -97,6 +97,6 @@ impl<R: Rules> SiteProcessor<R> {
         if !matches!(ending, Ending::Refused(_)) {
             self.note_parked(partition, *record);
         }
-        self.advance(&lane);
+        self.advance(lane);
     }
 }

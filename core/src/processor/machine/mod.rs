@@ -228,8 +228,8 @@ impl<R: Rules> SiteProcessor<R> {
                     self.moves_bytes.remove(id);
                     self.calls.remove(id);
                 } else if let Some(owner) = self.calls.get_mut(id) {
-                    *owner = CallOwner::Ghost(lane.clone());
-                    self.intake.lanes.block(lane.clone());
+                    *owner = CallOwner::Ghost(lane);
+                    self.intake.lanes.block(lane);
                 }
             }
         }

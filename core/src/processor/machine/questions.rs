@@ -16,13 +16,16 @@ impl<R: Rules> SiteProcessor<R> {
     /// What the processor knows of `key`: the versions in its lane, in order. Empty when nothing is known of it.
     pub fn explain(&self, bucket: &Bucket, key: &ObjectKey) -> Vec<Explanation> {
         let lane = LaneKey::new(bucket, key);
-        let running = self.intake.lanes.running(&lane).map(|work| Self::explanation(work, true));
+        let is_asked = |work: &Work| work.object.bucket == *bucket && work.object.key == *key;
+        let running = self.intake.lanes.running(&lane).filter(|work| is_asked(work));
+        let running = running.map(|work| Self::explanation(work, true));
         let recording = self
             .recordings
             .values()
-            .filter(|recording| recording.closed_lane.as_ref() == Some(&lane))
+            .filter(|recording| recording.closed_lane.is_some() && is_asked(&recording.work))
             .map(|recording| Self::explanation(&recording.work, true));
-        let waiting = self.intake.lanes.waiting(&lane).map(|work| Self::explanation(work, false));
+        let waiting = self.intake.lanes.waiting(&lane).filter(|work| is_asked(work));
+        let waiting = waiting.map(|work| Self::explanation(work, false));
         let parked = self.parked.values().flat_map(Parked::iter);
         let parked = parked.filter(|record| record.object.bucket == *bucket && record.object.key == *key);
         let parked = parked.map(|record| Explanation {
