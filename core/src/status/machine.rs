@@ -195,9 +195,9 @@ impl<R: Rules> StatusProcessor<R> {
     /// What the processor is doing for `key`, if anything: the stage of the message that runs, and how many wait.
     pub fn explain(&self, bucket: &Bucket, key: &ObjectKey) -> Option<(Option<Stage>, usize)> {
         let lane = LaneKey::new(bucket, key);
-        let is_asked = |work: &&Box<Work>| work.object.bucket == *bucket && work.object.key == *key;
-        let running = self.intake.lanes.running(&lane).filter(is_asked).map(|work| work.stage);
-        let waiting = self.intake.lanes.waiting(&lane).filter(is_asked).count();
+        let is_asked = |work: &Work| work.object.bucket == *bucket && work.object.key == *key;
+        let running = self.intake.lanes.running(&lane).filter(|work| is_asked(work)).map(|work| work.stage);
+        let waiting = self.intake.lanes.waiting(&lane).filter(|work| is_asked(work)).count();
         (running.is_some() || waiting > 0).then_some((running, waiting))
     }
 
