@@ -601,8 +601,9 @@ impl<R: Rules> Populator<R> {
         (reached > saved).then_some(reached)
     }
 
+    /// Nothing becomes due while a loss is written down: the position waits for it.
     fn note_progress(&mut self) {
-        if self.save_due.is_none() && self.unsaved().is_some() {
+        if self.phase == Phase::Running && self.save_due.is_none() && self.unsaved().is_some() {
             self.save_due = Some(self.now.mono + self.config.save_interval);
         }
     }

@@ -348,6 +348,30 @@ fn what_was_under_way_when_the_journal_was_cut_off_is_part_of_the_loss() {
     assert_eq!(bench.stored.position, Some((Seq(5), EPOCH)));
 }
 
+/// A timer that stays due while something else is waited for would fire without end.
+#[test]
+fn nothing_becomes_due_by_a_save_that_ends_while_a_loss_is_written_down() {
+    let mut bench = Bench::new(config(), &["COMPLETED"; 2]).stored_at(1).start();
+    bench.hold_saves = true;
+    bench.hold_losses = true;
+    bench.pass(Span::from_secs(1));
+    let (id, saved) = bench.saving.take().expect("a save is under way");
+    // Another record, which that save does not cover, and then another journal.
+    let batch =
+        |records, next: u64, epoch| Batch { records, next: Seq(next), end: Seq(next), epoch, oldest: Seq(1) };
+    let reading = bench.reading.take().expect("a read waits");
+    bench.journal.push(record("COMPLETED"));
+    let records = vec![(Seq(3), Arc::new(record("COMPLETED")))];
+    bench.handle(Event::JournalRead { id: reading, ending: Ending::Applied(batch(records, 4, EPOCH)) });
+    let reading = bench.reading.take().expect("a read waits");
+    let another = batch(Vec::new(), 1, JournalEpoch(8));
+    bench.handle(Event::JournalRead { id: reading, ending: Ending::Applied(another) });
+    bench.stored = saved;
+    bench.handle(Event::PositionSaved { id, ending: Ending::Applied(saved.version) });
+    assert!(bench.losing.is_some(), "the loss is being written down");
+    assert_eq!(bench.machine.poll_timeout(), None);
+}
+
 #[test]
 fn a_save_behind_a_loss_whose_ending_is_unknown_is_looked_up() {
     for applied in [false, true] {

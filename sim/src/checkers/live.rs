@@ -91,7 +91,8 @@ pub(super) fn finish(history: &History, population: &Population, end: &Final) ->
                     format!("version {id} FAILED at {site} in a run without faults"),
                 ));
             }
-            if !at.listed {
+            // What is still parked is tried again by itself, and listed as that.
+            if !at.listed && !at.parked {
                 return Err(Violation::new(
                     "OBS-1",
                     format!("version {id} FAILED at {site} and is not listed for retry"),

@@ -78,7 +78,7 @@ pub const PROPERTIES: &[(&str, &str)] = &[
     ("LIVE-1", "I3: after the faults everything reaches its ending within the bound"),
     ("LIVE-2", "I7: what stays broken delays nobody else beyond the bound"),
     ("LIVE-3", "I3: work written after the faults is served"),
-    ("OBS-1", "I3: everything FAILED is listed for an explicit retry"),
+    ("OBS-1", "I3: everything FAILED is listed for an explicit retry, or still tried by itself"),
     ("DET-1", "I9: a seed has one trace hash"),
     ("ASSERT", "a machine's own assertion failed"),
 ];

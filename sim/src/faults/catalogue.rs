@@ -106,7 +106,7 @@ faults! {
     SourceUnavailable = "S7", Single, 20_000, "500 from the source";
     SourceSlow = "S8", Single, 20_000, "the source answers late";
     AccessRevoked = "S9", Tick, 6_000, "the source forbids reads for a while";
-    StaleRead = "S10", Single, 20_000, "a reader of the source misses the engine's own last status write";
+    StaleRead = "S10", Single, 20_000, "a reader of the source misses the engine's own last status write, if it is no older than a second";
     StatusRace = "S11", Single, 20_000, "a client changes the version right before a status write arrives";
     TargetReplyLost = "D1", Single, 30_000, "the target did it, the answer is lost";
     LateDuplicate = "D2", Single, 20_000, "an old write arrives once more, seconds later";

@@ -14,7 +14,7 @@ use super::ids::{GroupId, KeyId, ProcId, SiteId, VerId};
 use super::minting::{changed_by, is_refused_write};
 use super::process::{Ev, Role};
 use super::site::{BucketState, holds};
-use super::source::version_of;
+use super::source::{STALE_MAX, version_of};
 use super::{Arrival, Item, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
@@ -262,6 +262,7 @@ impl<R: Rules> World<R> {
                 };
                 let stale = is_status && self.strikes(Fault::StaleRead);
                 let stored = &self.source.versions[version.index()];
+                let stale = stale && now <= stored.written_at + STALE_MAX;
                 let md = if stale { stored.before.clone().unwrap_or(md) } else { md };
                 if !is_status && self.strikes(Fault::SourceChanged) {
                     self.marks.hit(Mark::SourceChangedWhileCopying);
@@ -285,6 +286,7 @@ impl<R: Rules> World<R> {
                 let content = Content::of(md);
                 self.see(&Seen::SourceWrote { version, before: &before, after: md, content });
                 self.source.write(version, md);
+                self.source.versions[version.index()].written_at = now;
                 self.show_journal();
                 SiteReply::Written(Ending::Applied(()))
             }

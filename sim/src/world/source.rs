@@ -53,7 +53,12 @@ pub struct SourceVersion {
     /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed, nor one that comes
     /// back.
     pub before: Option<ObjectMd>,
+    /// When the engine wrote last, in microseconds: no read is staler than [`STALE_MAX`].
+    pub written_at: u64,
 }
+
+/// How old a stale read may be, in microseconds. What a populator has to remember (`WatchLimits`) rests on it.
+pub const STALE_MAX: u64 = 1_000_000;
 
 /// Where a null version is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -408,6 +413,7 @@ impl SourceSite {
             md: Some(md.clone()),
             untagged: false,
             before: None,
+            written_at: 0,
         });
         self.latest[key.index()] = Some(version);
         self.record(version, &md);
