@@ -2,18 +2,21 @@
 //!
 //! The metadata is scanned for the few members that decide; no tree is built.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
 use crate::id::Site;
 
-use super::json_text::{Cursor, JsonError, text_of};
+use super::json_text::{Bare, Cursor, Escaped, JsonError, Quotes, Scalar, Text};
 use super::key::{
     MPU_BUCKET_PREFIX, USERS_BUCKET, encode_uri_component, is_master, object_key, queue_key_of,
 };
-use super::location::lenient_u64;
+use super::location::lenient_u64_of;
 use super::log::{Field, PopulatorEntry};
+
+const PENDING: &str = "PENDING";
 
 /// What the filter needs to know of the deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,24 +93,24 @@ pub enum Decision {
     Unreadable(String),
 }
 
-/// The members of the metadata that decide; texts are raw JSON.
+/// The members of the metadata that decide.
 #[derive(Default)]
 struct Deciding<'a> {
     has_version_id: bool,
     is_null: bool,
-    data_store_name: &'a str,
-    content_length: &'a str,
+    data_store_name: Option<Scalar<'a>>,
+    content_length: Option<Scalar<'a>>,
     replication: Replication<'a>,
 }
 
 /// The deciding members of `replicationInfo`.
 #[derive(Default)]
 struct Replication<'a> {
-    status: &'a str,
+    is_pending: bool,
     is_nfs: bool,
     has_data: bool,
-    /// Site and status of every destination; both empty where the document has something else.
-    backends: SmallVec<[(&'a str, &'a str); 4]>,
+    /// The destinations that are PENDING.
+    pending: SmallVec<[Cow<'a, str>; 4]>,
 }
 
 /// Decides about one entry.
@@ -121,10 +124,10 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
     if entry.kind.as_text() != Some("put") {
         return Decision::Ignore(IgnoreReason::NotAPut);
     }
-    let Some(value) = entry.value.as_text() else {
+    let Field::Text(value) = &entry.value else {
         return Decision::Unreadable("the value is not text, or not text that Unicode can hold".to_owned());
     };
-    let deciding = match scan(value) {
+    let deciding = match scan_text(value) {
         Ok(Some(deciding)) => deciding,
         Ok(None) => return Decision::Unreadable("the value is null".to_owned()),
         Err(error) => return Decision::Unreadable(format!("the value is {error}")),
@@ -141,15 +144,20 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
     if is_version_master && !replication.is_nfs {
         return Decision::Ignore(IgnoreReason::MasterOfVersion);
     }
-    if replication.status != "\"PENDING\"" {
+    if !replication.is_pending {
         return Decision::Ignore(IgnoreReason::NotPending);
     }
     if !config.cold_locations.is_empty()
-        && text_of(deciding.data_store_name).is_some_and(|name| config.cold_locations.contains(name.as_ref()))
+        && let Some(Scalar::Text(name)) = &deciding.data_store_name
+        && config.cold_locations.contains(name.as_ref())
     {
         return Decision::Ignore(IgnoreReason::ColdLocation);
     }
-    let bytes = if replication.has_data { lenient_u64(deciding.content_length).unwrap_or(0) } else { 0 };
+    let bytes = match &deciding.content_length {
+        Some(Scalar::Text(length)) if replication.has_data => lenient_u64_of(length).unwrap_or(0),
+        Some(Scalar::Other(length)) if replication.has_data => lenient_u64_of(length).unwrap_or(0),
+        Some(_) | None => 0,
+    };
     Decision::Publish(Publish {
         key: queue_key_of(bucket, object_key(key)),
         objects: 1,
@@ -169,23 +177,32 @@ fn decide_bucket_operation(entry: &PopulatorEntry, config: &FilterConfig) -> Dec
 }
 
 /// Whether `value`, stored under a master key, is the copy of a version that has a key of its own.
-pub(super) fn is_copy_of_version(value: &str) -> bool {
-    matches!(scan(value), Ok(Some(deciding)) if deciding.has_version_id && !deciding.is_null)
+pub(super) fn is_copy_of_version(value: &Text) -> bool {
+    matches!(scan_text(value), Ok(Some(deciding)) if deciding.has_version_id && !deciding.is_null)
+}
+
+/// The deciding members of the metadata in `text`, read in the spelling that is at hand.
+fn scan_text(text: &Text) -> Result<Option<Deciding<'_>>, JsonError> {
+    match text.spelling().map(scan::<Escaped>) {
+        Some(Ok(deciding)) => Ok(deciding),
+        // What is wrong is said of the content.
+        Some(Err(_)) | None => scan::<Bare>(text.as_str()),
+    }
 }
 
 /// The deciding members of the metadata in `value`, `None` if it is null. Of duplicates the last one counts.
-fn scan(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
+fn scan<Q: Quotes>(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
     let mut deciding = Deciding::default();
-    let mut cursor = Cursor::new(value);
+    let mut cursor = Cursor::<Q>::new(value);
     let is_object = cursor.members(|cursor, name| {
         match name {
-            "replicationInfo" => deciding.replication = Replication::scan(cursor)?,
-            "versionId" => deciding.has_version_id = cursor.value().map(|_| true)?,
-            "isNull" => deciding.is_null = cursor.value()? == "true",
-            "dataStoreName" => deciding.data_store_name = cursor.value()?,
-            "content-length" => deciding.content_length = cursor.value()?,
+            b"replicationInfo" => deciding.replication = Replication::scan(cursor)?,
+            b"versionId" => deciding.has_version_id = cursor.skip().map(|()| true)?,
+            b"isNull" => deciding.is_null = cursor.value()? == "true",
+            b"dataStoreName" => deciding.data_store_name = Some(cursor.scalar()?),
+            b"content-length" => deciding.content_length = Some(cursor.scalar()?),
             _ => {
-                cursor.value()?;
+                cursor.skip()?;
             }
         }
         Ok(())
@@ -197,39 +214,38 @@ fn scan(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
 }
 
 impl<'a> Replication<'a> {
-    fn scan(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
+    fn scan<Q: Quotes>(cursor: &mut Cursor<'a, Q>) -> Result<Self, JsonError> {
         let mut found = Self::default();
         let is_object = cursor.members(|cursor, name| {
             match name {
-                "status" => found.status = cursor.value()?,
-                "isNFS" => found.is_nfs = cursor.value()? == "true",
-                "backends" => found.backends = scan_backends(cursor)?,
-                "content" => {
+                b"status" => found.is_pending = cursor.scalar()?.is_text(PENDING),
+                b"isNFS" => found.is_nfs = cursor.value()? == "true",
+                b"backends" => found.pending = scan_backends(cursor)?,
+                b"content" => {
                     found.has_data = false;
                     let is_array = cursor.elements(|cursor| {
-                        found.has_data |= cursor.value()? == "\"DATA\"";
+                        found.has_data |= cursor.scalar()?.is_text("DATA");
                         Ok(())
                     })?;
                     if !is_array {
-                        cursor.value()?;
+                        cursor.skip()?;
                     }
                 }
                 _ => {
-                    cursor.value()?;
+                    cursor.skip()?;
                 }
             }
             Ok(())
         })?;
         if !is_object {
-            cursor.value()?;
+            cursor.skip()?;
         }
         Ok(found)
     }
 
     fn site_counts(&self, bytes: u64) -> Vec<SiteCount> {
-        let mut counts: Vec<SiteCount> = Vec::new();
-        for &(site, status) in &self.backends {
-            let Some(site) = text_of(site).filter(|_| status == "\"PENDING\"") else { continue };
+        let mut counts: Vec<SiteCount> = Vec::with_capacity(self.pending.len());
+        for site in &self.pending {
             match counts.iter_mut().find(|count| count.site.as_str() == site) {
                 Some(count) => {
                     count.ops += 1;
@@ -242,35 +258,42 @@ impl<'a> Replication<'a> {
     }
 }
 
-fn scan_backends<'a>(cursor: &mut Cursor<'a>) -> Result<SmallVec<[(&'a str, &'a str); 4]>, JsonError> {
-    let mut backends = SmallVec::new();
+/// The sites among the destinations that are PENDING.
+fn scan_backends<'a, Q: Quotes>(
+    cursor: &mut Cursor<'a, Q>,
+) -> Result<SmallVec<[Cow<'a, str>; 4]>, JsonError> {
+    let mut pending = SmallVec::new();
     let is_array = cursor.elements(|cursor| {
-        let mut backend = ("", "");
+        let (mut site, mut is_pending) = (None, false);
         let is_object = cursor.members(|cursor, name| {
-            let value = cursor.value()?;
+            let value = cursor.scalar()?;
             match name {
-                "site" => backend.0 = value,
-                "status" => backend.1 = value,
+                b"site" => site = Some(value),
+                b"status" => is_pending = value.is_text(PENDING),
                 _ => {}
             }
             Ok(())
         })?;
-        if is_object {
-            backends.push(backend);
-        } else {
-            cursor.value()?;
+        if !is_object {
+            cursor.skip()?;
+        }
+        if let Some(Scalar::Text(site)) = site
+            && is_pending
+        {
+            pending.push(site);
         }
         Ok(())
     })?;
     if !is_array {
-        cursor.value()?;
+        cursor.skip()?;
     }
-    Ok(backends)
+    Ok(pending)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{LogEntry, LogRecord};
     use proptest::prelude::*;
 
     fn entry(key: &str, value: &str) -> PopulatorEntry {
@@ -317,5 +340,59 @@ mod tests {
         fn deciding_is_total(key in any::<String>(), value in any::<String>()) {
             decide(&entry(&key, &value), &FilterConfig::default());
         }
+
+        /// Read where it lies in a record, a value is the same as read on its own.
+        #[test]
+        fn a_record_and_its_content_agree(
+            key in "k|k\u{0}v",
+            members in prop::collection::vec((member_name(), member_value()), 0..8),
+            (cut, with) in (any::<prop::sample::Index>(), "[ -~]{0,2}"),
+            is_broken in any::<bool>(),
+            pretty in any::<bool>(),
+        ) {
+            let members = members.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+            let mut value: Vec<char> = format!("{{{}}}", members.collect::<Vec<_>>().join(",")).chars().collect();
+            if is_broken {
+                let at = cut.index(value.len());
+                value.splice(at..=at, with.chars());
+            }
+            let value = if pretty { value.iter().flat_map(|c| [*c, ' ']).collect() } else { value.iter().collect::<String>() };
+            let record = LogRecord { timestamp: None, db: "b".into(), entries: vec![LogEntry::put(key, value)] };
+            let read = LogRecord::parse(&record.to_json()).expect("just written");
+            prop_assert_eq!(&read, &record);
+            prop_assert_eq!(read.to_json(), record.to_json());
+            let config = FilterConfig { cold_locations: ["a".to_owned()].into(), ..FilterConfig::default() };
+            for (read, built) in read.populator_entries().zip(record.populator_entries()) {
+                prop_assert_eq!(decide(&read, &config), decide(&built, &config));
+                prop_assert_eq!(read.message(), built.message());
+            }
+        }
+    }
+
+    fn member_name() -> impl Strategy<Value = String> {
+        let names =
+            ["replicationInfo", "versionId", "isNull", "dataStoreName", "content-length", "x", "\\u0078"];
+        prop::sample::select(names.to_vec()).prop_map(str::to_owned)
+    }
+
+    fn member_value() -> impl Strategy<Value = String> {
+        let values = [
+            r#"{"status":"PENDING","content":["DATA"],"backends":[{"site":"a","status":"PENDING"},{"site":"a","status":"PENDING"},{"site":"b","status":"FAILED"},7]}"#,
+            r#"{"isNFS":true,"status":"PENDING","content":["METADATA"],"backends":[{"site":"é","status":"PENDING","x":{}}]}"#,
+            r#"{"status":"COMPLETED"}"#,
+            "null",
+            "true",
+            "12",
+            "\"12\"",
+            "1.0",
+            "\"\"",
+            "\"a\"",
+            r#""a\"b""#,
+            r#""\u0061""#,
+            r#""\ud800""#,
+            "[]",
+            "[{}, 1]",
+        ];
+        prop::sample::select(values.to_vec()).prop_map(str::to_owned)
     }
 }

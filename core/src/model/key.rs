@@ -54,14 +54,30 @@ pub fn encode_uri_component(text: &str) -> String {
 
 fn encode_uri_component_into(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
+    /// Whether a byte stays as it is.
+    const STAYS: [bool; 256] = {
+        let mut stays = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            stays[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')');
+            byte += 1;
         }
+        stays
+    };
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    loop {
+        let run = bytes[at..].iter().position(|&byte| !STAYS[usize::from(byte)]);
+        let Some(run) = run else { break out.push_str(&text[at..]) };
+        // Only ASCII stays, so what stays begins and ends where characters do.
+        if run > 0 {
+            out.push_str(&text[at..at + run]);
+        }
+        let byte = bytes[at + run];
+        let encoded = [b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        out.extend(encoded.map(char::from));
+        at += run + 1;
     }
 }
 

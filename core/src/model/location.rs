@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use super::digest;
-use super::json_text::{RawJson, text_of, write_string};
+use super::json_text::{Cursor, JsonError, RawJson, Scalar, text_of, write_string};
 use super::members::{self, Form, Slot};
 use super::object_md::MetadataError;
 
@@ -79,21 +79,30 @@ impl Location {
 
     /// The piece that the JSON object `text` describes, as in metadata or in the answer to a data write.
     pub fn parse(text: &str) -> Result<Self, MetadataError> {
+        let mut cursor = Cursor::new(text);
+        let found = Self::read(&mut cursor)?;
+        cursor.end()?;
+        found
+    }
+
+    /// Passes over the value at `cursor` and returns the piece that it describes.
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Result<Self, MetadataError>, JsonError> {
         let mut found = Self::default();
         let known = |name: &str| MEMBERS.into_iter().find(|known| *known == name);
-        let slots = members::read(text, known, |name, value| match name {
+        let slots = members::read(cursor, 8, known, |name, cursor| match name {
             "start" | "size" | "cryptoScheme" => {
-                let Ok(number) = value.parse::<u64>() else { return found.lenient(name, value) };
+                let value = cursor.value()?;
+                let Ok(number) = value.parse::<u64>() else { return Ok(found.lenient(name, value)) };
                 match name {
                     "start" => found.start = number,
                     "size" => found.size = number,
                     _ => found.crypto_scheme = Some(number),
                 }
-                true
+                Ok(true)
             }
             _ => {
-                let Some(content) = text_of(value) else { return false };
-                let content: SmolStr = content.as_ref().into();
+                let Scalar::Text(content) = cursor.scalar()? else { return Ok(false) };
+                let content = SmolStr::from(content.as_ref());
                 match name {
                     "key" => found.key = content,
                     "dataStoreName" => found.data_store_name = content,
@@ -102,13 +111,15 @@ impl Location {
                     "dataStoreVersionId" => found.data_store_version_id = Some(content),
                     _ => found.ciphered_data_key = Some(content),
                 }
-                true
+                Ok(true)
             }
-        });
-        let slots =
-            slots.ok_or(MetadataError::member("location", "null, a string or an array of objects"))??;
+        })?;
+        let Some(slots) = slots else {
+            cursor.skip()?;
+            return Ok(Err(MetadataError::member("location", "null, a string or an array of objects")));
+        };
         found.form = Some(slots.into());
-        Ok(found)
+        Ok(Ok(found))
     }
 
     /// Takes the value of a number that is spelled as text or as a fraction; its spelling is kept, so the slot stays raw.
@@ -274,8 +285,12 @@ pub(super) fn parts(locations: &[Location]) -> Vec<Part> {
 
 /// A count of bytes that may be spelled as a number, a fraction without remainder, or digits in a string.
 pub(super) fn lenient_u64(raw: &str) -> Option<u64> {
-    let text = text_of(raw);
-    let digits = text.as_deref().unwrap_or(raw).trim();
+    lenient_u64_of(text_of(raw).as_deref().unwrap_or(raw))
+}
+
+/// As [`lenient_u64`], without quotes.
+pub(super) fn lenient_u64_of(text: &str) -> Option<u64> {
+    let digits = text.trim();
     if let Ok(number) = digits.parse::<u64>() {
         return Some(number);
     }

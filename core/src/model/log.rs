@@ -6,7 +6,7 @@ use crate::id::Bucket;
 
 use super::filter::is_copy_of_version;
 use super::json_text::{
-    JsonError, RawJson, check, elements, text_of, write_compact, write_name, write_string,
+    Cursor, JsonError, RawJson, Scalar, Text, write_compact, write_name, write_quoted_name, write_string,
 };
 use super::key::{is_master, object_key, strip_format_prefix};
 use super::members::{self, Slot};
@@ -23,24 +23,26 @@ pub enum LogError {
     Shape(&'static str),
 }
 
+const NO_OBJECT: &str = "it is not an object";
+
 /// The commonest kind of entry, shared by all.
 static PUT: LazyLock<Arc<str>> = LazyLock::new(|| "put".into());
 
 /// The stored value of a key: a text, and the metadata in it, which is read once at most, however many readers the record has.
 #[derive(Clone, Debug)]
 pub struct StoredValue {
-    text: Arc<str>,
+    text: Text,
     md: OnceLock<Option<ObjectMd>>,
 }
 
 impl StoredValue {
     /// A text whose metadata is known already. The text may leave out members that no filter rule looks at.
-    pub fn known(text: impl Into<Arc<str>>, md: ObjectMd) -> Self {
+    pub fn known(text: impl Into<Text>, md: ObjectMd) -> Self {
         Self { text: text.into(), md: OnceLock::from(Some(md)) }
     }
 
     /// The text.
-    pub fn text(&self) -> &Arc<str> {
+    pub fn text(&self) -> &Text {
         &self.text
     }
 
@@ -67,7 +69,7 @@ impl PartialEq for StoredValue {
 
 impl Eq for StoredValue {}
 
-impl<T: Into<Arc<str>>> From<T> for StoredValue {
+impl<T: Into<Text>> From<T> for StoredValue {
     fn from(text: T) -> Self {
         Self { text: text.into(), md: OnceLock::new() }
     }
@@ -105,45 +107,56 @@ impl LogEntry {
         Self { kind: "del".into(), key: Some(key.into()), value: None, timestamp: None, version_id: None }
     }
 
-    fn parse(text: &str) -> Result<Self, LogError> {
-        let (mut kind, mut key, mut entry_value, mut timestamp, mut overhead) =
-            (None, None, None, None, None);
-        let known = |name: &str| {
-            ["type", "key", "value", "timestamp", "overhead"].into_iter().find(|known| *known == name)
-        };
-        members::read(text, known, |name, value| {
-            let content = || text_of(value).map(|text| Arc::<str>::from(text.as_ref()));
+    /// Passes over the entry at `cursor`; `None` if the value there is not an object.
+    fn read(cursor: &mut Cursor<'_>) -> Result<Option<Self>, JsonError> {
+        let mut entry = Self { kind: PUT.clone(), key: None, value: None, timestamp: None, version_id: None };
+        let is_object = cursor.members(|cursor, name| {
             match name {
-                "type" => kind = content(),
-                "key" => key = content(),
-                "value" => entry_value = content(),
-                "timestamp" => timestamp = content(),
-                _ => overhead = Some(value),
+                // Raft logs leave the type of a put out (replication reference 2.1).
+                b"type" => {
+                    entry.kind = match cursor.scalar()? {
+                        Scalar::Text(kind) if *kind != **PUT => kind.as_ref().into(),
+                        Scalar::Text(_) | Scalar::Other(_) => PUT.clone(),
+                    }
+                }
+                b"key" => entry.key = shared(&cursor.scalar()?),
+                b"value" => entry.value = cursor.spelled()?.ok().map(StoredValue::from),
+                b"timestamp" => entry.timestamp = shared(&cursor.scalar()?),
+                b"overhead" => {
+                    entry.version_id = None;
+                    let is_object = cursor.members(|cursor, name| {
+                        let value = cursor.scalar()?;
+                        if name == b"versionId" {
+                            entry.version_id = shared(&value);
+                        }
+                        Ok(())
+                    })?;
+                    if !is_object {
+                        cursor.skip()?;
+                    }
+                }
+                _ => {
+                    cursor.skip()?;
+                }
             }
-            true
-        })
-        .ok_or(LogError::Shape("an entry is not an object"))??;
-        let version_id = overhead.and_then(|overhead| member_text(overhead, "versionId"));
-        // Raft logs leave the type of a put out (replication reference 2.1).
-        Ok(Self {
-            kind: kind.unwrap_or_else(|| "put".into()),
-            key,
-            value: entry_value.map(StoredValue::from),
-            timestamp,
-            version_id,
-        })
+            Ok(())
+        })?;
+        if !is_object {
+            cursor.skip()?;
+        }
+        Ok(is_object.then_some(entry))
     }
 
     fn write(&self, out: &mut String) {
         out.push('{');
         write_name(out, "type");
         write_string(out, &self.kind);
-        let value = self.value.as_ref().map(StoredValue::text);
-        for (name, value) in
-            [("key", self.key.as_ref()), ("value", value), ("timestamp", self.timestamp.as_ref())]
-        {
-            write_optional(out, name, value.map(|text| &**text));
+        write_optional(out, "key", self.key.as_deref());
+        if let Some(value) = &self.value {
+            write_name(out, "value");
+            value.text().write(out);
         }
+        write_optional(out, "timestamp", self.timestamp.as_deref());
         if let Some(version_id) = &self.version_id {
             out.push_str(",\"overhead\":{");
             write_optional(out, "versionId", Some(version_id));
@@ -168,19 +181,42 @@ impl LogRecord {
     /// The record in `text`: `{timestamp, db, entries}`.
     pub fn parse(text: &str) -> Result<Self, LogError> {
         let (mut timestamp, mut db, mut entries) = (None, None, None);
-        let known = |name: &str| ["timestamp", "db", "entries"].into_iter().find(|known| *known == name);
-        let slots = members::read(text, known, |name, value| {
+        let mut cursor = Cursor::new(text);
+        let is_object = cursor.members(|cursor, name| {
             match name {
-                "timestamp" => timestamp = text_of(value).map(|text| text.as_ref().into()),
-                "db" => db = text_of(value).map(|text| Bucket::from(text.as_ref())),
-                _ => entries = elements(value),
+                b"timestamp" => timestamp = shared(&cursor.scalar()?),
+                b"db" => db = shared(&cursor.scalar()?).map(Bucket::from),
+                b"entries" => {
+                    let mut read = Some(Vec::new());
+                    let is_array = cursor.elements(|cursor| {
+                        let entry = LogEntry::read(cursor)?;
+                        read = read.take().zip(entry).map(|(mut read, entry)| {
+                            read.push(entry);
+                            read
+                        });
+                        Ok(())
+                    })?;
+                    if !is_array {
+                        cursor.skip()?;
+                    }
+                    entries = is_array.then_some(read);
+                }
+                _ => {
+                    cursor.skip()?;
+                }
             }
-            true
-        });
-        object(text, slots)?;
+            Ok(())
+        })?;
+        if !is_object {
+            cursor.skip()?;
+        }
+        cursor.end()?;
+        if !is_object {
+            return Err(LogError::Shape(NO_OBJECT));
+        }
         let db = db.ok_or(LogError::Shape("`db` is missing or not text"))?;
         let entries = entries.ok_or(LogError::Shape("`entries` is missing or not an array"))?;
-        let entries = entries.into_iter().map(LogEntry::parse).collect::<Result<_, _>>()?;
+        let entries = entries.ok_or(LogError::Shape("an entry is not an object"))?;
         Ok(Self { timestamp, db, entries })
     }
 
@@ -223,11 +259,11 @@ impl LogRecord {
     /// (replication reference 2.6).
     pub fn populator_entries(&self) -> impl Iterator<Item = PopulatorEntry> + '_ {
         self.entries.iter().filter(|entry| entry.value.is_some()).map(|entry| PopulatorEntry {
-            kind: Field::Text(entry.kind.clone()),
+            kind: Field::Text(entry.kind.clone().into()),
             bucket: Field::Text(self.db.as_str().into()),
             key: entry.key.as_ref().map_or(Field::Absent, |key| {
                 let stripped = strip_format_prefix(key);
-                Field::Text(if stripped.len() == key.len() { key.clone() } else { stripped.into() })
+                Field::Text(if stripped.len() == key.len() { key.clone().into() } else { stripped.into() })
             }),
             value: entry.value.as_ref().map_or(Field::Absent, |value| Field::Text(value.text().clone())),
             rest: Rest::Overhead {
@@ -239,22 +275,13 @@ impl LogRecord {
     }
 }
 
-/// The members read from `text`, which must be an object.
-fn object(text: &str, slots: Option<Result<Vec<Slot>, JsonError>>) -> Result<Vec<Slot>, LogError> {
-    let Some(slots) = slots else {
-        check(text)?;
-        return Err(LogError::Shape("it is not an object"));
-    };
-    Ok(slots?)
-}
-
 /// A member of a populator entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// Not there.
     Absent,
     /// Text.
-    Text(Arc<str>),
+    Text(Text),
     /// There, but not text, or text that Unicode cannot hold.
     Other(RawJson),
 }
@@ -265,6 +292,14 @@ impl Field {
         match self {
             Self::Text(text) => Some(text),
             Self::Absent | Self::Other(_) => None,
+        }
+    }
+
+    fn spelled_len(&self) -> usize {
+        match self {
+            Self::Absent => 0,
+            Self::Text(text) => text.spelled_len(),
+            Self::Other(raw) => raw.as_str().len(),
         }
     }
 
@@ -302,56 +337,52 @@ pub struct PopulatorEntry {
 }
 
 const ENTRY_MEMBERS: [&str; 4] = ["type", "bucket", "key", "value"];
+const ENTRY_MEMBERS_QUOTED: [&str; 4] = ["\"type\":", "\"bucket\":", "\"key\":", "\"value\":"];
 
 impl PopulatorEntry {
     /// The entry in `text`: `{type, bucket, key, value, ...}`. Other members are kept in their place.
     pub fn parse(text: &str) -> Result<Self, LogError> {
         let mut fields = [Field::Absent, Field::Absent, Field::Absent, Field::Absent];
         let known = |name: &str| ENTRY_MEMBERS.into_iter().find(|known| *known == name);
-        let slots = members::read(text, known, |name, value| {
+        let slots = members::read_text(text, 8, known, |name, cursor| {
             let index =
                 ENTRY_MEMBERS.iter().position(|known| *known == name).expect("only known members get here");
-            fields[index] = match text_of(value) {
-                Some(content) => Field::Text(content.as_ref().into()),
-                None => Field::Other(RawJson::scanned(value)),
+            fields[index] = match cursor.spelled()? {
+                Ok(content) => Field::Text(content),
+                Err(raw) => Field::Other(RawJson::scanned(raw)),
             };
-            true
-        });
-        let slots = object(text, slots)?;
+            Ok(true)
+        })?;
+        let slots = slots.ok_or(LogError::Shape(NO_OBJECT))?;
         let [kind, bucket, key, value] = fields;
         Ok(Self { kind, bucket, key, value, rest: Rest::Document(slots) })
     }
 
     /// The message to publish: the entry with its members in their order (replication reference 3.3).
     pub fn message(&self) -> String {
-        let size = self.value.as_text().map_or(0, str::len);
-        let mut out = String::with_capacity(size + size / 4 + 256);
+        let size: usize = ENTRY_MEMBERS.iter().map(|name| self.field(name).spelled_len()).sum();
+        let mut out = String::with_capacity(size + 256);
         match &self.rest {
             Rest::Document(slots) => {
                 members::write(&mut out, &compact(slots), &[], |out, name| self.write_field(out, name));
             }
             Rest::Overhead { commit_timestamp, op_timestamp, version_id } => {
                 out.push('{');
-                for name in ENTRY_MEMBERS {
+                for (name, quoted) in ENTRY_MEMBERS.into_iter().zip(ENTRY_MEMBERS_QUOTED) {
                     if self.field(name).is_present() {
-                        write_name(&mut out, name);
+                        write_quoted_name(&mut out, quoted);
                         self.write_field(&mut out, name);
                     }
                 }
                 out.push_str(",\"overheadFields\":{");
-                let start = out.len();
                 let overhead = [
-                    ("commitTimestamp", commit_timestamp),
-                    ("opTimestamp", op_timestamp),
-                    ("versionId", version_id),
+                    ("\"commitTimestamp\":", commit_timestamp),
+                    ("\"opTimestamp\":", op_timestamp),
+                    ("\"versionId\":", version_id),
                 ];
                 for (name, value) in overhead {
                     if let Some(value) = value {
-                        if out.len() > start {
-                            out.push(',');
-                        }
-                        write_string(&mut out, name);
-                        out.push(':');
+                        write_quoted_name(&mut out, name);
                         write_string(&mut out, value);
                     }
                 }
@@ -372,7 +403,7 @@ impl PopulatorEntry {
 
     fn write_field(&self, out: &mut String, name: &str) {
         match self.field(name) {
-            Field::Text(text) => write_string(out, text),
+            Field::Text(text) => text.write(out),
             Field::Other(raw) => write_compact(out, raw.as_str()),
             Field::Absent => out.push_str("null"),
         }
@@ -393,15 +424,11 @@ fn compact(slots: &[Slot]) -> Vec<Slot> {
         .collect()
 }
 
-fn member_text(object: &str, name: &str) -> Option<Arc<str>> {
-    let mut found = None;
-    let known = |member: &str| (member == name).then_some("");
-    members::read(object, known, |_, value| {
-        found = text_of(value).map(|text| text.as_ref().into());
-        true
-    })?
-    .ok()?;
-    found
+fn shared(value: &Scalar<'_>) -> Option<Arc<str>> {
+    match value {
+        Scalar::Text(content) => Some(content.as_ref().into()),
+        Scalar::Other(_) => None,
+    }
 }
 
 fn write_optional(out: &mut String, name: &str, value: Option<&str>) {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::json_text::{JsonError, Members, RawJson, decode_string, write_name};
+use super::json_text::{Cursor, JsonError, RawJson, write_name, write_plain_name};
 
-/// The name of a member. Well-known names cost nothing to copy.
+/// The name of a member. Well-known names cost nothing to copy, and need no escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Known(&'static str),
@@ -38,41 +39,97 @@ impl Slot {
             Self::Raw(name, _) => name.as_str(),
         }
     }
+
+    /// Appends the name as a member's of an object being written.
+    pub(super) fn write_name(&self, out: &mut String) {
+        match self {
+            Self::Typed(name) | Self::Raw(Name::Known(name), _) => write_plain_name(out, name),
+            Self::Raw(Name::Other(name), _) => write_name(out, name),
+        }
+    }
 }
 
 /// The members of an object in their order.
 pub(super) type Form = Arc<[Slot]>;
 
-/// Reads the object `text`. `typed` says which members the caller takes over (it returns the name to mark their place with);
-/// all others are kept. Of duplicates the last value counts, at the first one's place, as everywhere JavaScript has read them.
-/// `None` if the text is not an object.
+/// Reads the object at `cursor`; `None`, and nothing is passed over, if the value there is not an object. Mostly it has no more members than `usual_len`. `known` says which
+/// members are well known, and gives the constant to name them by. For those `typed` is called, which must pass over the value and
+/// says whether it takes the member over; all others are kept. Of duplicates the last
+/// value counts, at the first one's place, as everywhere JavaScript has read them.
 pub(super) fn read<'a>(
-    text: &'a str,
+    cursor: &mut Cursor<'a>,
+    usual_len: usize,
     known: impl Fn(&str) -> Option<&'static str>,
-    mut typed: impl FnMut(&'static str, &'a str) -> bool,
-) -> Option<Result<Vec<Slot>, JsonError>> {
-    let members = Members::of(text)?;
-    let mut slots: Vec<Slot> = Vec::with_capacity(32);
-    for member in members {
-        let (name, value) = match member {
-            Ok(member) => member,
-            Err(error) => return Some(Err(error)),
+    mut typed: impl FnMut(&'static str, &mut Cursor<'a>) -> Result<bool, JsonError>,
+) -> Result<Option<Vec<Slot>>, JsonError> {
+    let mut slots: Vec<Slot> = Vec::with_capacity(usual_len);
+    let mut sketches: SmallVec<[u32; 64]> = SmallVec::new();
+    let is_object = cursor.named_members(|cursor, name| {
+        let start = cursor.position();
+        let known = known(&name);
+        let slot = match known {
+            Some(known) if typed(known, cursor)? => Slot::Typed(known),
+            _ => {
+                if known.is_none() {
+                    cursor.skip()?;
+                }
+                let kept = known.map_or_else(|| Name::Other(name.as_ref().into()), Name::Known);
+                Slot::Raw(kept, RawJson::scanned(cursor.since(start)))
+            }
         };
-        let name = match decode_string(name) {
-            Ok(name) => name,
-            Err(error) => return Some(Err(error)),
+        let sketch = sketch(&name);
+        let earlier = if sketches.contains(&sketch) {
+            slots.iter_mut().find(|earlier| earlier.name() == name)
+        } else {
+            None
         };
-        let slot = match known(&name) {
-            Some(known) if typed(known, value) => Slot::Typed(known),
-            Some(known) => Slot::Raw(Name::Known(known), RawJson::scanned(value)),
-            None => Slot::Raw(Name::Other(name.as_ref().into()), RawJson::scanned(value)),
-        };
-        match slots.iter_mut().find(|earlier| earlier.name() == name) {
-            Some(earlier) => *earlier = slot,
-            None => slots.push(slot),
+        if let Some(earlier) = earlier {
+            *earlier = slot;
+        } else {
+            sketches.push(sketch);
+            slots.push(slot);
         }
+        Ok(())
+    })?;
+    Ok(is_object.then_some(slots))
+}
+
+/// Reads the object that `text` is; `None` if it is another value.
+pub(super) fn read_text<'a>(
+    text: &'a str,
+    usual_len: usize,
+    known: impl Fn(&str) -> Option<&'static str>,
+    typed: impl FnMut(&'static str, &mut Cursor<'a>) -> Result<bool, JsonError>,
+) -> Result<Option<Vec<Slot>>, JsonError> {
+    let mut cursor = Cursor::new(text);
+    let slots = read(&mut cursor, usual_len, known, typed)?;
+    if slots.is_none() {
+        cursor.skip()?;
     }
-    Some(Ok(slots))
+    cursor.end()?;
+    Ok(slots)
+}
+
+/// Adds `item` to `list`, of which the first error stays.
+pub(super) fn collect<T, E>(list: &mut Result<Vec<T>, E>, item: Result<T, E>) {
+    match (&mut *list, item) {
+        (Ok(list), Ok(item)) => list.push(item),
+        (Ok(_), Err(error)) => *list = Err(error),
+        (Err(_), _) => {}
+    }
+}
+
+/// A number that differs for most names: what differs in it need not be compared.
+fn sketch(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let ends = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => u32::from_le_bytes(*first) ^ u32::from_le_bytes(*last).rotate_left(15),
+        (_, _) => bytes.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte)),
+    };
+    // Names are short; what is cut off of a length only makes for more comparing.
+    #[expect(clippy::cast_possible_truncation, reason = "a sketch may lose something")]
+    let len = bytes.len() as u32;
+    ends ^ len.wrapping_mul(0x9e37_79b9)
 }
 
 /// Writes an object of the given form. `typed` appends the value of a typed member. Typed members in `extra` that the form does not
@@ -85,24 +142,16 @@ pub(super) fn write(
 ) {
     out.push('{');
     for slot in form {
+        slot.write_name(out);
         match slot {
-            Slot::Typed(name) => {
-                write_name(out, name);
-                typed(out, name);
-            }
-            Slot::Raw(Name::Known(name), _) if extra.contains(name) => {
-                write_name(out, name);
-                typed(out, name);
-            }
-            Slot::Raw(name, value) => {
-                write_name(out, name.as_str());
-                out.push_str(value.as_str());
-            }
+            Slot::Typed(name) => typed(out, name),
+            Slot::Raw(Name::Known(name), _) if extra.contains(name) => typed(out, name),
+            Slot::Raw(_, value) => out.push_str(value.as_str()),
         }
     }
     for name in extra {
         if form.iter().all(|slot| slot.name() != *name) {
-            write_name(out, name);
+            write_plain_name(out, name);
             typed(out, name);
         }
     }

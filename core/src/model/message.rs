@@ -161,7 +161,7 @@ fn bucket_and_key(envelope: &Envelope<'_>) -> Result<(Bucket, Option<Arc<str>>),
         envelope.bucket.as_ref().and_then(Field::as_text).ok_or("the bucket is missing or not text")?;
     let key = match &envelope.key {
         None => None,
-        Some(Field::Text(key)) => Some(key.clone()),
+        Some(Field::Text(key)) => Some(key.shared()),
         Some(_) => return Err("the key is not text".to_owned()),
     };
     Ok((bucket.into(), key))

@@ -30,7 +30,7 @@ mod xml_element;
 pub use entry::{AccountId, ObjectEntry, origin_op};
 pub use filter::{Decision, FilterConfig, IgnoreReason, Publish, SiteCount, decide};
 pub use gc_action::GcAction;
-pub use json_text::{JsonError, RawJson};
+pub use json_text::{JsonError, RawJson, Text};
 pub use key::{
     METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR, VERSION_SEPARATOR,
     encode_uri_component, is_master, object_key, queue_key, strip_format_prefix, version_key, version_suffix,

@@ -3,11 +3,35 @@
 /// The version that every serialisation through the model carries.
 pub(super) const MODEL_VERSION: &str = "6";
 
+/// The place of `name` in [`DEFAULTS`], which has it.
+const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    loop {
+        let (known, name) = (DEFAULTS[index].0.as_bytes(), name.as_bytes());
+        let mut at = 0;
+        while at < known.len() && at < name.len() && known[at] == name[at] {
+            at += 1;
+        }
+        if at == known.len() && at == name.len() {
+            return index;
+        }
+        index += 1;
+    }
+}
+
 macro_rules! model {
     (defaults { $($name:literal => $value:expr,)* } often { $($often:literal,)* }) => {
         /// Members that are always there after a serialisation, with the JSON of their default. `creation-time` is not among
         /// them: it defaults to `last-modified`.
         pub(super) const DEFAULTS: &[(&str, &str)] = &[$(($name, $value),)*];
+
+        /// The place in [`DEFAULTS`] of a member that has one.
+        pub(super) fn default_index(name: &str) -> Option<usize> {
+            match name {
+                $($name => Some(const { index_of($name) }),)*
+                _ => None,
+            }
+        }
 
         /// The JSON of the default of a member that has one.
         pub(super) fn default_of(name: &str) -> Option<&'static str> {

@@ -6,7 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
-use super::json_text::{JsonError, Members, RawJson, decode_string, text_of, write_name, write_string};
+use super::json_text::{
+    Cursor, JsonError, Members, RawJson, Scalar, decode_string, text_of, write_name, write_plain_name,
+    write_string,
+};
 use super::location::{self, Location, Part};
 use super::members::{self, Name, Slot};
 use super::model_defaults::{self, MODEL_VERSION};
@@ -92,32 +95,39 @@ impl ObjectMd {
     /// # Errors
     /// The text is no JSON object, or `replicationInfo` or `location` cannot be understood at all.
     pub fn parse(text: &str) -> Result<Self, MetadataError> {
-        let mut replication = Ok(ReplicationInfo::default());
+        let mut replication = None;
         let mut placement = Ok(Placement::default());
         let mut origin_op: Option<SmolStr> = None;
-        let slots = members::read(text, model_defaults::known_name, |name, value| match name {
+        let mut cursor = Cursor::new(text);
+        let slots = members::read(&mut cursor, 64, model_defaults::known_name, |name, cursor| match name {
             REPLICATION => {
-                replication = ReplicationInfo::parse(value);
-                true
+                replication = Some(ReplicationInfo::read(cursor)?);
+                Ok(true)
             }
             LOCATION => {
-                placement = Placement::parse(value);
-                true
+                placement = Placement::read(cursor)?;
+                Ok(true)
             }
             ORIGIN_OP => {
-                origin_op = text_of(value).map(|text| text.as_ref().into());
-                origin_op.is_some()
+                origin_op = match cursor.scalar()? {
+                    Scalar::Text(text) => Some(text.as_ref().into()),
+                    Scalar::Other(_) => None,
+                };
+                Ok(origin_op.is_some())
             }
-            _ => false,
-        });
-        let Some(slots) = slots else {
-            super::json_text::check(text)?;
-            return Err(MetadataError::NotAnObject);
-        };
-        let base = Arc::new(Base::new(slots?));
+            _ => {
+                cursor.skip()?;
+                Ok(false)
+            }
+        })?;
+        if slots.is_none() {
+            cursor.skip()?;
+        }
+        cursor.end()?;
+        let base = Arc::new(Base::new(slots.ok_or(MetadataError::NotAnObject)?));
         Ok(Self(Arc::new(Inner {
             base,
-            replication: replication?,
+            replication: replication.transpose()?.unwrap_or_default(),
             placement: Arc::new(placement?),
             origin_op,
             status: OnceLock::new(),
@@ -150,8 +160,15 @@ impl ObjectMd {
     fn write_model(&self, out: &mut String, keep: impl Fn(&str) -> bool) {
         let slots = &self.0.base.slots;
         out.push('{');
-        for slot in slots.iter().filter(|slot| keep(slot.name())) {
-            write_name(out, slot.name());
+        let mut said: u64 = 0;
+        for slot in slots {
+            if let Some(index) = model_defaults::default_index(slot.name()) {
+                said |= 1 << index;
+            }
+            if !keep(slot.name()) {
+                continue;
+            }
+            slot.write_name(out);
             match slot {
                 Slot::Typed(LOCATION) => self.0.placement.write_model(out),
                 Slot::Typed(name) => self.write_typed(out, name),
@@ -159,14 +176,14 @@ impl ObjectMd {
                 Slot::Raw(_, value) => out.push_str(value.as_str()),
             }
         }
-        for &(name, default) in model_defaults::DEFAULTS {
-            if keep(name) && slots.iter().all(|slot| slot.name() != name) {
-                write_name(out, name);
+        for (index, &(name, default)) in model_defaults::DEFAULTS.iter().enumerate() {
+            if said & 1 << index == 0 && keep(name) {
+                write_plain_name(out, name);
                 out.push_str(default);
             }
         }
         if keep("creation-time") && slots.iter().all(|slot| slot.name() != "creation-time") {
-            write_name(out, "creation-time");
+            write_plain_name(out, "creation-time");
             out.push_str(self.member("last-modified").map_or("\"\"", RawJson::as_str));
         }
         out.push('}');

@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use crate::id::{Bucket, Site};
 
 use super::digest;
-use super::json_text::{RawJson, elements, text_of, write_string};
+use super::json_text::{Cursor, JsonError, RawJson, Scalar, write_string};
 use super::members::{self, Form, Slot};
 use super::object_md::MetadataError;
 use super::status::{ContentFlag, OverallStatus, SiteStatus, overall_of};
@@ -38,29 +38,34 @@ impl Backend {
         Self { site, status, data_store_version_id: SmolStr::default(), form: None }
     }
 
-    fn parse(text: &str) -> Result<Self, MetadataError> {
+    fn read(cursor: &mut Cursor<'_>) -> Result<Result<Self, MetadataError>, JsonError> {
         let (mut site, mut status, mut version) = (None, None, None);
         let known = |name: &str| BACKEND_MEMBERS.into_iter().find(|known| *known == name);
-        let slots = members::read(text, known, |name, value| {
-            let content = text_of(value);
+        let slots = members::read(cursor, 3, known, |name, cursor| {
+            let content = match cursor.scalar()? {
+                Scalar::Text(content) => Some(content),
+                Scalar::Other(_) => None,
+            };
             let fits = content.is_some();
             match name {
                 "site" => site = content,
                 "status" => status = content,
                 _ => version = content,
             }
-            fits
-        });
-        let slots =
-            slots.ok_or(MetadataError::member("replicationInfo.backends", "an array of objects"))??;
+            Ok(fits)
+        })?;
+        let Some(slots) = slots else {
+            cursor.skip()?;
+            return Ok(Err(MetadataError::member("replicationInfo.backends", "an array of objects")));
+        };
         let usual = slots.iter().map(Slot::name).eq(BACKEND_MEMBERS)
             && slots.iter().all(|slot| matches!(slot, Slot::Typed(_)));
-        Ok(Self {
-            site: site.unwrap_or_default().into_owned().into(),
+        Ok(Ok(Self {
+            site: site.unwrap_or_default().as_ref().into(),
             status: SiteStatus::from(status.unwrap_or_default().as_ref()),
             data_store_version_id: version.unwrap_or_default().as_ref().into(),
             form: (!usual).then(|| slots.into()),
-        })
+        }))
     }
 
     fn write(&self, out: &mut String) {
@@ -84,7 +89,7 @@ impl Backend {
 }
 
 /// What does not change while sites report: shared between all revisions of the statuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Settings {
     content: Arc<[ContentFlag]>,
     destination: Arc<str>,
@@ -192,44 +197,74 @@ impl ReplicationInfo {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, MetadataError> {
-        let mut info = Self::default();
+        let mut cursor = Cursor::new(text);
+        let info = Self::read(&mut cursor)?;
+        cursor.end()?;
+        info
+    }
+
+    /// Passes over the value at `cursor` and returns what it says.
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Result<Self, MetadataError>, JsonError> {
         let mut status = OverallStatus::None;
         let mut backends = Ok(Vec::new());
-        let mut settings = info.settings().clone();
+        let mut settings = Settings::default();
         let known = |name: &str| INFO_MEMBERS.into_iter().find(|known| *known == name);
-        let slots = members::read(text, known, |name, value| {
-            let content = text_of(value);
+        let slots = members::read(cursor, INFO_MEMBERS.len(), known, |name, cursor| {
             match name {
-                "status" => {
-                    status = OverallStatus::from(content.as_deref().unwrap_or(""));
-                    return content.is_some();
-                }
                 "backends" => {
-                    let Some(list) = elements(value) else { return false };
-                    backends = list.into_iter().map(Backend::parse).collect();
-                    return true;
+                    let mut list = Ok(Vec::new());
+                    let is_array = cursor.elements(|cursor| {
+                        let backend = Backend::read(cursor)?;
+                        members::collect(&mut list, backend);
+                        Ok(())
+                    })?;
+                    if is_array {
+                        backends = list;
+                    } else {
+                        cursor.skip()?;
+                    }
+                    return Ok(is_array);
                 }
                 "content" => {
-                    let Some(list) = elements(value) else { return false };
-                    let flags: Option<Vec<ContentFlag>> = list
-                        .into_iter()
-                        .map(|flag| Some(ContentFlag::from(text_of(flag)?.as_ref())))
-                        .collect();
+                    let mut flags = Some(Vec::new());
+                    let is_array = cursor.elements(|cursor| {
+                        flags = match (flags.take(), cursor.scalar()?) {
+                            (Some(mut flags), Scalar::Text(flag)) => {
+                                flags.push(ContentFlag::from(&*flag));
+                                Some(flags)
+                            }
+                            (_, _) => None,
+                        };
+                        Ok(())
+                    })?;
+                    if !is_array {
+                        cursor.skip()?;
+                        return Ok(false);
+                    }
                     let fits = flags.is_some();
                     settings.content = flags.unwrap_or_default().into();
-                    return fits;
+                    return Ok(fits);
                 }
                 "isNFS" => {
+                    let value = cursor.value()?;
                     settings.is_nfs = match value {
                         "true" => Some(true),
                         "false" => Some(false),
                         _ => None,
                     };
-                    return matches!(value, "true" | "false" | "null");
+                    return Ok(matches!(value, "true" | "false" | "null"));
                 }
                 _ => {}
             }
-            let Some(content) = content else { return false };
+            let content = match cursor.scalar()? {
+                Scalar::Text(content) => Some(content),
+                Scalar::Other(_) => None,
+            };
+            if name == "status" {
+                status = OverallStatus::from(content.as_deref().unwrap_or(""));
+                return Ok(content.is_some());
+            }
+            let Some(content) = content else { return Ok(false) };
             let field = match name {
                 "destination" => &mut settings.destination,
                 "storageClass" => &mut settings.storage_class,
@@ -237,17 +272,23 @@ impl ReplicationInfo {
                 "storageType" => &mut settings.storage_type,
                 _ => &mut settings.data_store_version_id,
             };
-            *field = content.as_ref().into();
-            true
-        });
-        let slots = slots.ok_or(MetadataError::member("replicationInfo", "an object"))??;
+            // No text at all is shared by everybody.
+            *field = if content.is_empty() { Arc::default() } else { content.as_ref().into() };
+            Ok(true)
+        })?;
+        let Some(slots) = slots else {
+            cursor.skip()?;
+            return Ok(Err(MetadataError::member("replicationInfo", "an object")));
+        };
         let usual = slots.iter().map(Slot::name).eq(INFO_MEMBERS)
             && slots.iter().all(|slot| matches!(slot, Slot::Typed(_)));
         settings.form = (!usual).then(|| slots.into());
-        info.status = status;
-        info.backends = backends?.into();
-        info.shared = Shared::new(settings);
-        Ok(info)
+        let info = |backends: Vec<Backend>| Self {
+            status,
+            backends: backends.into(),
+            shared: Shared::new(settings),
+        };
+        Ok(backends.map(info))
     }
 
     fn settings(&self) -> &Settings {

@@ -5,19 +5,21 @@
 
 mod scan;
 mod strings;
+mod text;
 mod walk;
 mod write;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, SmolStrBuilder};
 
-pub(super) use scan::skip_blanks;
 use scan::skip_value;
+pub(super) use scan::{Bare, Escaped, Quotes, skip_blanks};
 pub(super) use strings::{decode_string, write_string};
-pub(super) use walk::{Cursor, Members, elements};
-pub(super) use write::{write_canonical, write_compact, write_name};
+pub use text::Text;
+pub(super) use walk::{Cursor, Members, Scalar, elements};
+pub(super) use write::{write_canonical, write_compact, write_name, write_plain_name, write_quoted_name};
 
 /// How deep arrays and objects may nest. Deeper text is refused, so a hostile document cannot exhaust the stack.
 const DEPTH_MAX: u32 = 128;
@@ -45,7 +47,7 @@ pub struct RawJson(SmolStr);
 impl RawJson {
     /// The value written in `text`.
     pub fn parse(text: &str) -> Scan<Self> {
-        check(text).map(|trimmed| Self(trimmed.into()))
+        check(text).map(Self::scanned)
     }
 
     /// The JSON string whose content is `content`.
@@ -57,7 +59,7 @@ impl RawJson {
 
     /// A non-negative integer.
     pub fn number(number: u64) -> Self {
-        let mut text = smol_str::SmolStrBuilder::new();
+        let mut text = SmolStrBuilder::new();
         write!(text, "{number}").expect("writing to a string cannot fail");
         Self(text.finish())
     }
@@ -93,7 +95,7 @@ impl fmt::Debug for RawJson {
 pub(super) fn check(text: &str) -> Scan<&str> {
     let bytes = text.as_bytes();
     let start = skip_blanks(bytes, 0);
-    let end = skip_value(bytes, start, 0)?;
+    let end = skip_value::<Bare>(bytes, start, 0)?;
     if skip_blanks(bytes, end) == bytes.len() {
         Ok(&text[start..end])
     } else {

@@ -56,17 +56,16 @@ fn decode_unit(bytes: &[u8], at: usize) -> Scan<(char, usize)> {
 
 /// Appends `content` as a JSON string with the escapes that JavaScript's serialiser uses.
 pub(in crate::model) fn write_string(out: &mut String, content: &str) {
-    out.push('"');
     let bytes = content.as_bytes();
+    out.reserve(content.len() + 2);
+    out.push('"');
     let mut at = 0;
-    while at < bytes.len() {
+    loop {
         let special = next_special(bytes, at);
         out.push_str(&content[at..special]);
-        at = special;
-        if let Some(&byte) = bytes.get(at) {
-            write_escaped(out, byte);
-            at += 1;
-        }
+        let Some(&byte) = bytes.get(special) else { break };
+        write_escaped(out, byte);
+        at = special + 1;
     }
     out.push('"');
 }

@@ -87,4 +87,27 @@ proptest! {
         prop_assert_eq!(&out, &serde_json::to_string(&content).expect("a string prints"));
         prop_assert_eq!(decode_string(&out).expect("just written"), content);
     }
+
+    #[test]
+    fn spelled_text_has_the_content_of_its_string(
+        pieces in prop::collection::vec(r#"[a-zé ]{1,40}|\\"|\\\\|\\n|\\u00e9|\\|"|\n"#, 0..20),
+        rest in "[,\\]\"]{0,40}",
+    ) {
+        let string = format!("\"{}\"{rest}", pieces.concat());
+        let mut cursor: Cursor<'_> = Cursor::new(&string);
+        let end = skip_value::<Bare>(string.as_bytes(), 0, 0);
+        let spelled = cursor.spelled();
+        prop_assert_eq!(spelled.as_ref().err(), end.as_ref().err());
+        if let (Ok(spelled), Ok(end)) = (spelled, end) {
+            let raw = &string[..end];
+            let content = decode_string(raw).expect("there are no surrogates");
+            let spelled = spelled.expect("it is a string");
+            prop_assert_eq!(spelled.as_str(), &*content);
+            let only_quotes = raw.replace("\\\"", "");
+            prop_assert_eq!(spelled.spelling().is_some(), !only_quotes.contains('\\'));
+            let mut out = String::new();
+            spelled.write(&mut out);
+            prop_assert_eq!(out, serde_json::to_string(&content).expect("a string prints"));
+        }
+    }
 }

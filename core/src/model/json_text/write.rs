@@ -14,6 +14,21 @@ pub(in crate::model) fn write_name(out: &mut String, name: &str) {
     out.push(':');
 }
 
+/// As [`write_name`], with a name that needs no escapes.
+pub(in crate::model) fn write_plain_name(out: &mut String, name: &str) {
+    out.push_str(if out.ends_with('{') { "\"" } else { ",\"" });
+    out.push_str(name);
+    out.push_str("\":");
+}
+
+/// As [`write_name`], with a name that is already quoted and has its colon.
+pub(in crate::model) fn write_quoted_name(out: &mut String, quoted: &str) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    out.push_str(quoted);
+}
+
 /// Appends the valid JSON `raw` as JavaScript would print it again: no blanks, its own choice of string escapes.
 /// Number forms and the order of members stay.
 pub(in crate::model) fn write_compact(out: &mut String, raw: &str) {

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use crate::model::digest;
-use crate::model::json_text::{elements, text_of, write_string};
+use crate::model::json_text::{Cursor, JsonError, Scalar, write_string};
 use crate::model::location::{self, Location, Part};
+use crate::model::members;
 
 use super::{LOCATION, MetadataError};
 
@@ -33,17 +34,29 @@ impl Placement {
         Self { form, locations, ..Self::default() }
     }
 
+    /// Passes over the value at `cursor` and returns what it says.
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Result<Self, MetadataError>, JsonError> {
+        let mut locations = Ok(Vec::new());
+        let is_array = cursor.elements(|cursor| {
+            let location = Location::read(cursor)?;
+            members::collect(&mut locations, location);
+            Ok(())
+        })?;
+        if is_array {
+            return Ok(locations.map(|locations| Self::new(Form::List, locations)));
+        }
+        Ok(match cursor.scalar()? {
+            Scalar::Other("null") => Ok(Self::default()),
+            Scalar::Text(key) => Ok(Self::new(Form::Key, vec![Location::legacy(&key)])),
+            Scalar::Other(_) => Err(MetadataError::member(LOCATION, "null, a string or an array of objects")),
+        })
+    }
+
     pub(super) fn parse(value: &str) -> Result<Self, MetadataError> {
-        if value == "null" {
-            return Ok(Self::default());
-        }
-        if let Some(key) = text_of(value) {
-            return Ok(Self::new(Form::Key, vec![Location::legacy(&key)]));
-        }
-        let expected = MetadataError::member(LOCATION, "null, a string or an array of objects");
-        let list = elements(value).ok_or(expected)?;
-        let locations = list.into_iter().map(Location::parse).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::new(Form::List, locations))
+        let mut cursor = Cursor::new(value);
+        let placement = Self::read(&mut cursor)?;
+        cursor.end()?;
+        placement
     }
 
     pub(super) fn locations(&self) -> &[Location] {
