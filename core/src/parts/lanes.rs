@@ -2,17 +2,22 @@
 //!
 //! A key owns a queue and at most one running item. A key is ready when something waits, nothing runs, nobody blocks
 //! it and its head is not delayed; ready keys are served in the order in which they became ready.
+//!
+//! Lanes keep their place in memory when they go, for lanes to come: once as much has been in them as ever will be, nothing is
+//! allocated any more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::parts::timers::Timers;
 use crate::time::Instant;
 
-/// How many emptied queues are kept for lanes to come, so that short-lived lanes do not allocate.
-const SPARES_MAX: usize = 64;
+/// The longest emptied queue that is kept for a lane to come.
+const SPARE_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
-struct Lane<W> {
+struct Lane<K, W> {
+    /// What it is the lane of; nothing while it waits to be used again.
+    key: Option<K>,
     running: Option<W>,
     waiting: VecDeque<W>,
     /// How many reasons there are not to start anything.
@@ -23,9 +28,20 @@ struct Lane<W> {
     ticket: Option<u64>,
 }
 
-impl<W> Lane<W> {
-    fn new(waiting: VecDeque<W>) -> Self {
-        Self { running: None, waiting, blocks: 0, delayed: false, ticket: None }
+impl<K, W> Lane<K, W> {
+    const fn of(key: K) -> Self {
+        Self {
+            key: Some(key),
+            running: None,
+            waiting: VecDeque::new(),
+            blocks: 0,
+            delayed: false,
+            ticket: None,
+        }
+    }
+
+    fn key(&self) -> &K {
+        self.key.as_ref().expect("a listed lane has a key")
     }
 
     fn is_ready(&self) -> bool {
@@ -44,14 +60,18 @@ impl<W> Lane<W> {
 /// Work of type `W` in lanes named by `K`. A lane exists while it holds work or is blocked.
 #[derive(Clone, Debug)]
 pub struct Lanes<K, W> {
-    by_key: BTreeMap<K, Lane<W>>,
-    /// The ready keys by ticket: an ordered list from which a key in the middle can be removed.
-    ready: BTreeMap<u64, K>,
+    /// The lanes, in no order, and those that wait to be used again.
+    places: Vec<Lane<K, W>>,
+    /// Where the lanes are, in the order of their keys.
+    by_key: Vec<usize>,
+    /// Where lanes wait to be used again.
+    free: Vec<usize>,
+    /// Where the ready lanes are, by ticket: mostly the first one is taken.
+    ready: VecDeque<(u64, usize)>,
     tickets: u64,
     delays: Timers<K>,
     waiting: usize,
     running: usize,
-    spares: Vec<VecDeque<W>>,
 }
 
 impl<K: Ord + Clone, W> Default for Lanes<K, W> {
@@ -64,22 +84,23 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
     /// No lanes.
     pub fn new() -> Self {
         Self {
-            by_key: BTreeMap::new(),
-            ready: BTreeMap::new(),
+            places: Vec::new(),
+            by_key: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
             tickets: 0,
             delays: Timers::new(),
             waiting: 0,
             running: 0,
-            spares: Vec::new(),
         }
     }
 
     /// Queues `work` behind everything else of `key`. The bound is the caller's: see [`len`](Self::len).
-    #[expect(clippy::needless_pass_by_value, reason = "a key that is pushed names a lane, as in a map")]
     pub fn push(&mut self, key: K, work: W) {
-        self.lane(&key).waiting.push_back(work);
+        let place = self.place(key);
+        self.places[place].waiting.push_back(work);
         self.waiting += 1;
-        self.refresh(&key);
+        self.refresh(place);
     }
 
     /// Starts the head of the key that has been ready the longest: it is running until [`finish`](Self::finish) or
@@ -88,31 +109,36 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
     where
         W: Clone,
     {
-        let key = self.start_next_key()?;
-        let work = self.running(&key).cloned().expect("it was just started");
-        Some((key, work))
+        let place = self.start()?;
+        let lane = &self.places[place];
+        Some((lane.key().clone(), lane.running.clone().expect("it was just started")))
     }
 
     /// As [`start_next`](Self::start_next), without a copy of the work: see [`running`](Self::running).
     pub fn start_next_key(&mut self) -> Option<K> {
-        let (_, key) = self.ready.pop_first()?;
-        let lane = self.by_key.get_mut(&key).expect("a ready key has a lane");
+        let place = self.start()?;
+        Some(self.places[place].key().clone())
+    }
+
+    fn start(&mut self) -> Option<usize> {
+        let (_, place) = self.ready.pop_front()?;
+        let lane = &mut self.places[place];
         lane.ticket = None;
         assert!(lane.is_ready(), "a key was listed as ready and is not");
         lane.running = lane.waiting.pop_front();
         self.waiting -= 1;
         self.running += 1;
-        Some(key)
+        Some(place)
     }
 
     /// Ends what runs for `key` and returns it. The key becomes ready again if more waits.
     ///
     /// Panics if nothing runs: whoever reports an ending looks up first what it ends.
     pub fn finish(&mut self, key: &K) -> W {
-        let lane = self.by_key.get_mut(key).expect("a finished key has a lane");
-        let work = lane.running.take().expect("a finished key was running");
+        let place = self.find(key).expect("a finished key has a lane");
+        let work = self.places[place].running.take().expect("a finished key was running");
         self.running -= 1;
-        self.refresh(key);
+        self.refresh(place);
         work
     }
 
@@ -121,21 +147,21 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
     ///
     /// Panics if nothing runs.
     pub fn release_to_front(&mut self, key: &K, not_before: Instant) {
-        let lane = self.by_key.get_mut(key).expect("a released key has a lane");
+        let place = self.find(key).expect("a released key has a lane");
+        let lane = &mut self.places[place];
         let work = lane.running.take().expect("a released key was running");
         lane.waiting.push_front(work);
         lane.delayed = true;
         self.running -= 1;
         self.waiting += 1;
         self.delays.set(key.clone(), not_before);
-        self.refresh(key);
+        self.refresh(place);
     }
 
     /// Makes the keys ready whose delay is over.
     pub fn wake(&mut self, now: Instant) {
         while let Some(key) = self.delays.pop_due(now) {
-            self.by_key.get_mut(&key).expect("a delayed key has a lane").delayed = false;
-            self.refresh(&key);
+            self.end_delay(&key);
         }
     }
 
@@ -144,9 +170,14 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
         if self.delays.cancel(key).is_none() {
             return false;
         }
-        self.by_key.get_mut(key).expect("a delayed key has a lane").delayed = false;
-        self.refresh(key);
+        self.end_delay(key);
         true
+    }
+
+    fn end_delay(&mut self, key: &K) {
+        let place = self.find(key).expect("a delayed key has a lane");
+        self.places[place].delayed = false;
+        self.refresh(place);
     }
 
     /// When [`wake`](Self::wake) is next due.
@@ -161,25 +192,26 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
 
     /// Adds a reason not to start anything of `key`, for example a request that an earlier owner still has in flight.
     /// What runs goes on. Every call is undone by one [`unblock`](Self::unblock).
-    #[expect(clippy::needless_pass_by_value, reason = "a key that is blocked names a lane, as in a map")]
     pub fn block(&mut self, key: K) {
-        self.lane(&key).blocks += 1;
-        self.refresh(&key);
+        let place = self.place(key);
+        self.places[place].blocks += 1;
+        self.refresh(place);
     }
 
     /// Takes one reason away.
     ///
     /// Panics if there is none.
     pub fn unblock(&mut self, key: &K) {
-        let lane = self.by_key.get_mut(key).expect("an unblocked key has a lane");
+        let place = self.find(key).expect("an unblocked key has a lane");
+        let lane = &mut self.places[place];
         assert!(lane.blocks > 0, "a key was unblocked more often than blocked");
         lane.blocks -= 1;
-        self.refresh(key);
+        self.refresh(place);
     }
 
     /// How many reasons there are not to start anything of `key`.
     pub fn blocks(&self, key: &K) -> u32 {
-        self.by_key.get(key).map_or(0, |lane| lane.blocks)
+        self.get(key).map_or(0, |lane| lane.blocks)
     }
 
     /// Takes out the waiting work for which `predicate` holds, in the order of keys and, within a key, of arrival.
@@ -187,58 +219,63 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
     pub fn remove_waiting(&mut self, mut predicate: impl FnMut(&K, &W) -> bool) -> Vec<(K, W)> {
         let mut removed = Vec::new();
         let mut touched = Vec::new();
-        for (key, lane) in &mut self.by_key {
+        for &place in &self.by_key {
+            let Lane { key: Some(key), waiting, delayed, .. } = &mut self.places[place] else {
+                panic!("a listed lane has no key");
+            };
             let removed_before = removed.len();
             let mut is_head = true;
             let mut head_removed = false;
-            for _ in 0..lane.waiting.len() {
-                let work = lane.waiting.pop_front().expect("as many as counted");
+            for _ in 0..waiting.len() {
+                let work = waiting.pop_front().expect("as many as counted");
                 if predicate(key, &work) {
                     head_removed |= is_head;
                     removed.push((key.clone(), work));
                 } else {
-                    lane.waiting.push_back(work);
+                    waiting.push_back(work);
                 }
                 is_head = false;
             }
             if removed.len() > removed_before {
-                if head_removed && lane.delayed {
-                    lane.delayed = false;
+                if head_removed && *delayed {
+                    *delayed = false;
                     assert!(self.delays.cancel(key).is_some(), "a delayed key has no timer");
                 }
-                touched.push(key.clone());
+                touched.push(place);
             }
         }
         self.waiting -= removed.len();
-        for key in touched {
-            self.refresh(&key);
+        for place in touched {
+            self.refresh(place);
         }
         removed
     }
 
     /// What runs for `key`.
     pub fn running(&self, key: &K) -> Option<&W> {
-        self.by_key.get(key)?.running.as_ref()
+        self.get(key)?.running.as_ref()
     }
 
     /// What runs for `key`.
     pub fn running_mut(&mut self, key: &K) -> Option<&mut W> {
-        self.by_key.get_mut(key)?.running.as_mut()
+        let place = self.find(key)?;
+        self.places[place].running.as_mut()
     }
 
     /// What waits for `key`, head first.
     pub fn waiting(&self, key: &K) -> impl Iterator<Item = &W> {
-        self.by_key.get(key).into_iter().flat_map(|lane| &lane.waiting)
+        self.get(key).into_iter().flat_map(|lane| &lane.waiting)
     }
 
     /// What waits for `key`, head first.
     pub fn waiting_mut(&mut self, key: &K) -> impl Iterator<Item = &mut W> {
-        self.by_key.get_mut(key).into_iter().flat_map(|lane| &mut lane.waiting)
+        let place = self.find(key);
+        place.map(|place| &mut self.places[place]).into_iter().flat_map(|lane| &mut lane.waiting)
     }
 
     /// How much is waiting and running for `key`.
     pub fn len(&self, key: &K) -> usize {
-        self.by_key.get(key).map_or(0, Lane::len)
+        self.get(key).map_or(0, Lane::len)
     }
 
     /// How much waits, of all keys.
@@ -263,49 +300,81 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
 
     /// The keys that have a lane, in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.by_key.keys()
+        self.in_order().map(Lane::key)
     }
 
     /// Everything that runs, in the order of keys.
     pub fn iter_running(&self) -> impl Iterator<Item = (&K, &W)> {
-        self.by_key.iter().filter_map(|(key, lane)| Some((key, lane.running.as_ref()?)))
+        self.in_order().filter_map(|lane| Some((lane.key(), lane.running.as_ref()?)))
     }
 
     /// Everything that waits, in the order of keys and, within a key, of arrival.
     pub fn iter_waiting(&self) -> impl Iterator<Item = (&K, &W)> {
-        self.by_key.iter().flat_map(|(key, lane)| lane.waiting.iter().map(move |work| (key, work)))
+        self.in_order().flat_map(|lane| lane.waiting.iter().map(|work| (lane.key(), work)))
     }
 
-    /// The lane of `key`, a new one if it has none.
-    fn lane(&mut self, key: &K) -> &mut Lane<W> {
-        if !self.by_key.contains_key(key) {
-            let waiting = self.spares.pop().unwrap_or_default();
-            self.by_key.insert(key.clone(), Lane::new(waiting));
+    fn in_order(&self) -> impl Iterator<Item = &Lane<K, W>> {
+        self.by_key.iter().map(|&place| &self.places[place])
+    }
+
+    /// Which of the listed lanes is that of `key`, or before which one it would be.
+    fn search(&self, key: &K) -> Result<usize, usize> {
+        self.by_key.binary_search_by(|&place| self.places[place].key().cmp(key))
+    }
+
+    /// Where the lane of `key` is.
+    fn find(&self, key: &K) -> Option<usize> {
+        self.search(key).ok().map(|index| self.by_key[index])
+    }
+
+    fn get(&self, key: &K) -> Option<&Lane<K, W>> {
+        self.find(key).map(|place| &self.places[place])
+    }
+
+    /// Where the lane of `key` is, a new one if it has none.
+    fn place(&mut self, key: K) -> usize {
+        match self.search(&key) {
+            Ok(index) => self.by_key[index],
+            Err(index) => {
+                let place = if let Some(place) = self.free.pop() {
+                    self.places[place].key = Some(key);
+                    place
+                } else {
+                    self.places.push(Lane::of(key));
+                    self.places.len() - 1
+                };
+                self.by_key.insert(index, place);
+                place
+            }
         }
-        self.by_key.get_mut(key).expect("it is there or was just made")
     }
 
-    /// Brings the ready list and the existence of the lane of `key` in line with its state.
-    fn refresh(&mut self, key: &K) {
-        let Some(lane) = self.by_key.get_mut(key) else { return };
+    /// Brings the ready list and the existence of the lane at `place` in line with its state.
+    fn refresh(&mut self, place: usize) {
+        let lane = &mut self.places[place];
         match (lane.is_ready(), lane.ticket) {
             (true, None) => {
                 self.tickets += 1;
                 lane.ticket = Some(self.tickets);
-                self.ready.insert(self.tickets, key.clone());
+                self.ready.push_back((self.tickets, place));
             }
             (false, Some(ticket)) => {
                 lane.ticket = None;
-                assert!(self.ready.remove(&ticket).is_some(), "a ticket is not in the ready list");
+                let index = self.ready.binary_search_by_key(&ticket, |&(listed, _)| listed);
+                self.ready.remove(index.expect("a ticket is in the ready list"));
             }
             (true, Some(_)) | (false, None) => {}
         }
         assert!(!lane.delayed || !lane.waiting.is_empty(), "a delay without anything that waits for it");
         assert!(!lane.delayed || lane.running.is_none(), "something runs ahead of a delayed head");
         if lane.is_gone() {
-            let lane = self.by_key.remove(key).expect("it was just looked at");
-            if self.spares.len() < SPARES_MAX && lane.waiting.capacity() > 0 {
-                self.spares.push(lane.waiting);
+            let index = self.search(self.places[place].key()).expect("a lane that goes was listed");
+            self.by_key.remove(index);
+            self.free.push(place);
+            let lane = &mut self.places[place];
+            lane.key = None;
+            if lane.waiting.capacity() > SPARE_MAX {
+                lane.waiting = VecDeque::new();
             }
         }
     }

@@ -1,19 +1,22 @@
 //! Timers as data: an ordered set of what is due when, one due time for each thing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
 use crate::time::Instant;
 
-/// Things of type `T`, each due once. What is due at the same instant comes out in the order of `T`.
+/// Things of type `T`, each due once. What is due at the same instant comes out in the order of `T`. There are never so many that
+/// moving some of them about would cost more than a tree.
 #[derive(Clone, Debug)]
 pub struct Timers<T> {
-    due: BTreeSet<(Instant, T)>,
-    of: BTreeMap<T, Instant>,
+    /// In the order in which they are due.
+    due: VecDeque<(Instant, T)>,
+    /// In the order of what is due.
+    of: Vec<(T, Instant)>,
 }
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { due: BTreeSet::new(), of: BTreeMap::new() }
+        Self { due: VecDeque::new(), of: Vec::new() }
     }
 }
 
@@ -25,45 +28,58 @@ impl<T: Ord + Clone> Timers<T> {
 
     /// Makes `what` due at `at`, instead of when it was due before.
     pub fn set(&mut self, what: T, at: Instant) {
-        if let Some(before) = self.of.insert(what.clone(), at) {
-            if before == at {
-                return;
+        match self.search(&what) {
+            Ok(index) if self.of[index].1 == at => return,
+            Ok(index) => {
+                let before = std::mem::replace(&mut self.of[index].1, at);
+                self.remove_due(before, &what);
             }
-            let (_, what) = self.due.take(&(before, what)).expect("both sides hold the same timers");
-            self.due.insert((at, what));
-        } else {
-            self.due.insert((at, what));
+            Err(index) => self.of.insert(index, (what.clone(), at)),
         }
+        let index = self.search_due(at, &what).expect_err("both sides hold the same timers");
+        self.due.insert(index, (at, what));
         self.check();
     }
 
     /// Forgets `what`; returns when it was due.
     pub fn cancel(&mut self, what: &T) -> Option<Instant> {
-        let (what, at) = self.of.remove_entry(what)?;
-        assert!(self.due.remove(&(at, what)), "a timer was known but not due");
+        let (what, at) = self.of.remove(self.search(what).ok()?);
+        self.remove_due(at, &what);
         self.check();
         Some(at)
     }
 
     /// When `what` is due.
     pub fn due(&self, what: &T) -> Option<Instant> {
-        self.of.get(what).copied()
+        self.search(what).ok().map(|index| self.of[index].1)
     }
 
     /// When the first timer is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|&(at, _)| at)
+        self.due.front().map(|&(at, _)| at)
     }
 
     /// Takes out the first timer that is due at `now` or was due before. Call it until it returns nothing.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
-        if self.next_due()? > now {
-            return None;
-        }
-        let (at, what) = self.due.pop_first()?;
-        assert_eq!(self.of.remove(&what), Some(at), "a timer was due but not known");
+        let (at, what) = self.due.pop_front_if(|(at, _)| *at <= now)?;
+        let index = self.search(&what).expect("a timer was due but not known");
+        let (_, known) = self.of.remove(index);
+        assert_eq!(known, at, "a timer was due when it was not known to be");
         self.check();
         Some(what)
+    }
+
+    fn search(&self, what: &T) -> Result<usize, usize> {
+        self.of.binary_search_by(|(known, _)| known.cmp(what))
+    }
+
+    fn search_due(&self, at: Instant, what: &T) -> Result<usize, usize> {
+        self.due.binary_search_by(|(due, known)| due.cmp(&at).then_with(|| known.cmp(what)))
+    }
+
+    fn remove_due(&mut self, at: Instant, what: &T) {
+        let index = self.search_due(at, what).expect("a timer was known but not due");
+        self.due.remove(index);
     }
 
     /// How many timers are set.

@@ -161,7 +161,10 @@ proptest! {
             }
             naive.refresh();
             prop_assert_eq!(lanes.ready_len(), naive.ready.len());
-            prop_assert!(lanes.ready.values().eq(&naive.ready));
+            let ready = lanes.ready.iter().map(|&(_, place)| lanes.places[place].key());
+            prop_assert!(ready.eq(&naive.ready));
+            prop_assert!(lanes.keys().is_sorted());
+            prop_assert_eq!(lanes.free.len() + lanes.by_key.len(), lanes.places.len());
             prop_assert_eq!(lanes.next_wake(), naive.lanes.iter().filter_map(|lane| lane.delay).min().map(at));
             prop_assert_eq!(lanes.waiting_len(), naive.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>());
             prop_assert_eq!(lanes.running_len(), naive.lanes.iter().filter(|lane| lane.running.is_some()).count());
