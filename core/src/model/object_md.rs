@@ -148,6 +148,21 @@ impl ObjectMd {
         out
     }
 
+    /// The length in bytes of [`Self::to_json`]. What is kept as text is not copied to be measured.
+    pub fn json_len(&self) -> usize {
+        let mut out = String::with_capacity(2048);
+        let mut kept = 0;
+        out.push('{');
+        for slot in &self.0.base.slots {
+            slot.write_name(&mut out);
+            match slot {
+                Slot::Typed(name) => self.write_typed(&mut out, name),
+                Slot::Raw(_, value) => kept += value.as_str().len(),
+            }
+        }
+        out.len() + kept + "}".len()
+    }
+
     /// The document as upstream's model would serialise it: as [`Self::to_json`], with missing members set to their defaults and
     /// `md-model-version` 6. This is the form of queue messages and of metadata writes.
     pub fn to_model_json(&self) -> String {

@@ -50,7 +50,7 @@ impl ProcessorObserver {
         if let SiteRequest::MovePart(part) = request {
             self.awaited.insert(id, Awaited::Moved { since, bytes: part.size });
         } else if let SiteRequest::WriteMetadata { side: Side::Target, md, .. } = request {
-            let bytes = md.to_json().len() as u64;
+            let bytes = md.json_len() as u64;
             self.awaited.insert(id, Awaited::Written { since, bytes });
         }
     }

@@ -207,6 +207,7 @@ proptest! {
         }
         text.push('}');
         let md = parse(&text);
+        prop_assert_eq!(md.json_len(), text.len());
         prop_assert_eq!(md.to_json(), text);
         // The lone surrogate among the values keeps serde from reading all of them; the model form is valid all the same.
         prop_assert!(crate::model::json_text::check(&md.to_model_json()).is_ok());
@@ -218,6 +219,7 @@ proptest! {
     fn parsing_is_total(text in any::<String>(), middle in "[{}\\[\\]\":,a-z0-9\\\\]{0,40}") {
         for text in [text, format!("{{{middle}}}")] {
             if let Ok(md) = ObjectMd::parse(&text) {
+                prop_assert_eq!(md.json_len(), md.to_json().len());
                 prop_assert!(ObjectMd::parse(&md.to_json()).is_ok());
             }
         }
