@@ -318,6 +318,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_counts_however_it_is_spelled() {
+        let plain = r#"{"replicationInfo":{"status":"PENDING","content":["DATA"],"backends":[{"site":"a","status":"PENDING"}]},"content-length":7}"#;
+        assert!(matches!(decide_value(plain), Decision::Publish(_)));
+        let escaped = plain.replace("PENDING", "PEND\\u0049NG").replace("DATA", "D\\u0041TA");
+        assert_eq!(decide_value(&escaped), decide_value(plain));
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_said_to_be() {
         for value in ["", "{", "null", "nope", r#"{"a":1"#] {
             assert!(matches!(decide_value(value), Decision::Unreadable(_)), "{value}");

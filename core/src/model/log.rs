@@ -461,6 +461,14 @@ mod tests {
     }
 
     #[test]
+    fn members_that_nobody_knows_are_passed_over_whatever_their_names() {
+        let text =
+            r#"{"\ud800":1,"db":"b","entries":[{"type":"put","\udc00key":{},"key":"k","overhead":[7]}]}"#;
+        let record = LogRecord::parse(text).expect("valid");
+        assert_eq!(record.to_json(), r#"{"db":"b","entries":[{"type":"put","key":"k"}]}"#);
+    }
+
+    #[test]
     fn what_is_no_record_is_refused() {
         for text in ["", "[]", "null", r#"{"db":"b"}"#, r#"{"entries":[]}"#, r#"{"db":"b","entries":[1]}"#] {
             assert!(LogRecord::parse(text).is_err(), "{text}");
