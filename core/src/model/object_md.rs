@@ -320,10 +320,20 @@ impl ObjectMd {
 
     /// The JSON of any member but `replicationInfo`, `location` and `originOp`, which have accessors of their own.
     pub fn member(&self, name: &str) -> Option<&RawJson> {
-        self.0.base.slots.iter().find_map(|slot| match slot {
-            Slot::Raw(found, value) if found.as_str() == name => Some(value),
-            Slot::Raw(..) | Slot::Typed(_) => None,
-        })
+        self.0.base.member(name)
+    }
+
+    /// The JSON of several untyped members, found in one pass.
+    pub fn members<const N: usize>(&self, names: [&str; N]) -> [Option<&RawJson>; N] {
+        let mut found = [None; N];
+        for slot in &self.0.base.slots {
+            if let Slot::Raw(name, value) = slot
+                && let Some(place) = names.iter().position(|wanted| name.as_str() == *wanted)
+            {
+                found[place].get_or_insert(value);
+            }
+        }
+        found
     }
 
     /// The state of replication.

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use smol_str::SmolStr;
+
 use crate::call::Ending;
 use crate::id::{MintedId, UploadId};
 use crate::model::{ObjectMd, ObjectRef, VersionRef};
@@ -60,7 +62,7 @@ pub struct TargetVersion {
     /// The source version that it is a copy of; `None` for delete markers and for what this engine did not write.
     pub marker: Option<VersionRef>,
     /// Its entity tag, without quotes; empty for a delete marker.
-    pub etag: String,
+    pub etag: SmolStr,
     /// Bytes.
     pub size: u64,
     /// Whether it is a delete marker.

@@ -28,8 +28,8 @@ impl Content {
         let mut chain = md.content_length() << 1 | u64::from(md.is_delete_marker());
         let mut add = |part: &str| chain = xxh3_64_with_seed(part.as_bytes(), chain);
         add(md.content_md5());
-        for name in MEMBERS {
-            add(md.member(name).map_or("", |value| value.as_str()));
+        for value in md.members(MEMBERS) {
+            add(value.map_or("", |value| value.as_str()));
         }
         for location in md.locations() {
             add(location.etag.as_deref().unwrap_or(""));

@@ -29,6 +29,8 @@ pub struct MintedVersion {
     pub version: VerId,
     /// What it shows.
     pub md: ObjectMd,
+    /// How the engine sees it, but for marker and tags.
+    listed: TargetVersion,
     /// Whether a request that nobody answered for any more made it, or tagged it last, so that nobody can mend it for certain.
     pub stray: bool,
 }
@@ -83,7 +85,15 @@ impl MintingSite {
     /// Adds a version.
     pub fn mint(&mut self, key: KeyId, version: VerId, md: ObjectMd, stray: bool) -> u32 {
         self.last_id += 1;
-        let minted = MintedVersion { id: self.last_id, version, md, stray };
+        let listed = TargetVersion {
+            id: self.last_id.to_string().into(),
+            marker: None,
+            etag: md.content_md5().into(),
+            size: md.content_length(),
+            is_delete_marker: md.is_delete_marker(),
+            tags: BTreeMap::new(),
+        };
+        let minted = MintedVersion { id: self.last_id, version, md, listed, stray };
         self.keys.entry(key).or_default().push(minted);
         self.last_id
     }
@@ -119,16 +129,12 @@ impl MintingSite {
 
     /// How the engine sees a version; tags are told of copies of `wanted` only.
     pub fn shown(&self, source: &SourceSite, version: &MintedVersion, wanted: VerId) -> TargetVersion {
-        let is_delete_marker = version.md.is_delete_marker();
-        let marker =
-            (!is_delete_marker).then(|| source.versions[version.version.index()].object.version.clone());
+        let is_delete_marker = version.listed.is_delete_marker;
         TargetVersion {
-            id: version.id.to_string().into(),
-            marker,
-            etag: version.md.content_md5().to_owned(),
-            size: version.md.content_length(),
-            is_delete_marker,
+            marker: (!is_delete_marker)
+                .then(|| source.versions[version.version.index()].object.version.clone()),
             tags: if version.version == wanted { version.md.tags() } else { BTreeMap::new() },
+            ..version.listed.clone()
         }
     }
 

@@ -394,6 +394,7 @@ impl<R: Rules> World<R> {
     }
 
     /// Whether `fault` strikes this time. Its details are drawn from `struck`.
+    #[inline]
     fn strikes(&mut self, fault: Fault) -> bool {
         let Some(strike) = self.plan.meets(fault, self.schedule.now()) else { return false };
         self.counters.count(fault);

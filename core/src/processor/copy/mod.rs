@@ -123,7 +123,7 @@ pub struct CopyJob {
     parts_running: InFlight<PartMove>,
     parts_stop: Option<Stop>,
     call: Option<EffectId>,
-    requests: VecDeque<(EffectId, SiteRequest)>,
+    requests: VecDeque<(EffectId, Box<SiteRequest>)>,
     bytes_moved: u64,
     leaked: u32,
     ending: Option<Outcome>,
@@ -215,7 +215,7 @@ impl CopyJob {
     }
 
     /// The next request to carry out.
-    pub fn poll_request(&mut self) -> Option<(EffectId, SiteRequest)> {
+    pub fn poll_request(&mut self) -> Option<(EffectId, Box<SiteRequest>)> {
         self.requests.pop_front()
     }
 
@@ -296,7 +296,7 @@ impl CopyJob {
         if let Some(request) = self.minting_request(context) {
             let id = context.ids.next();
             self.call = Some(id);
-            self.requests.push_back((id, SiteRequest::Minting(Box::new(request))));
+            self.requests.push_back((id, Box::new(SiteRequest::Minting(Box::new(request)))));
             return;
         }
         let request = match self.stage {
@@ -331,7 +331,7 @@ impl CopyJob {
         };
         let id = context.ids.next();
         self.call = Some(id);
-        self.requests.push_back((id, request));
+        self.requests.push_back((id, Box::new(request)));
     }
 
     /// How the write names the version. A null version that the target does not have yet goes under the id that the source stores

@@ -42,7 +42,7 @@ impl CopyJob {
         while self.parts_stop.is_none() && self.parts_running.len() < context.config.parts_max {
             let Some(part) = self.parts_todo.pop_front() else { return };
             let id = context.ids.next();
-            self.requests.push_back((id, SiteRequest::MovePart(Box::new(part.clone()))));
+            self.requests.push_back((id, Box::new(SiteRequest::MovePart(Box::new(part.clone())))));
             self.parts_running.insert(id, part);
         }
     }

@@ -84,9 +84,9 @@ impl<R: Rules> SiteProcessor<R> {
                 let bytes = size.min(PART_WINDOW);
                 self.budget.ask(id, bytes);
                 self.moves_bytes.insert(id, bytes);
-                self.moves_waiting.insert(id, Box::new(request));
+                self.moves_waiting.insert(id, request);
             } else {
-                self.effects.push_back(Effect::Call { id, request: Box::new(request) });
+                self.effects.push_back(Effect::Call { id, request });
             }
         }
         self.grant_moves();

@@ -51,7 +51,7 @@ impl MintingTarget {
         let version = TargetVersion {
             id: id.clone(),
             marker: (!is_delete_marker).then(|| marker_of(&object.version)),
-            etag: etag.to_owned(),
+            etag: etag.into(),
             size: md.content_length(),
             is_delete_marker,
             tags: md.tags(),

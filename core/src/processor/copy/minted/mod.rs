@@ -259,7 +259,7 @@ impl CopyJob {
     fn write_minted<R: Rules>(&mut self, md: &ObjectMd, context: &mut Context<'_, R>) {
         let current = self.minting().seen.newest_first.first();
         let right = match current {
-            Some(version) if !version.is_delete_marker => Some(CurrentIs::Etag(version.etag.clone())),
+            Some(version) if !version.is_delete_marker => Some(CurrentIs::Etag(version.etag.to_string())),
             // A deletion cannot name the absence of a version.
             _ if md.is_delete_marker() => None,
             _ => Some(CurrentIs::Absent),

@@ -62,26 +62,34 @@ pub(super) fn late<R: Rules>(
     rules: &R,
 ) -> Vec<MintedId> {
     let mut late = Vec::new();
-    for (place, version) in copies.newest_first.iter().enumerate() {
+    // Of the copies beneath, the one of the newest source version.
+    let mut newest_beneath: Option<&VersionRef> = None;
+    for (place, version) in copies.newest_first.iter().enumerate().rev() {
         let beneath = &copies.newest_first[place + 1..];
+        let newest_before = newest_beneath;
+        if let Some(marker @ VersionRef::Version(_)) = &version.marker
+            && newest_before.is_none_or(|newest| is_newer(marker, newest))
+        {
+            newest_beneath = Some(marker);
+        }
         let is_own_marker = version.is_delete_marker && own_markers.contains(&version.id);
         let stands_for = if is_own_marker { Some(own) } else { version.marker.as_ref() };
         let Some(stands_for) = stands_for else { continue };
         let same = |other: &TargetVersion| {
-            !is_own_marker
-                && other.marker.as_ref() == Some(stands_for)
+            other.size == version.size
                 && other.etag == version.etag
-                && other.size == version.size
+                && other.marker.as_ref() == Some(stands_for)
         };
         let evidence = LateEvidence {
-            newer_beneath: beneath.iter().any(|other| is_newer_copy(other, stands_for)),
-            same_beneath: beneath.iter().any(same),
+            newer_beneath: newest_before.is_some_and(|newest| is_newer(newest, stands_for)),
+            same_beneath: !is_own_marker && beneath.iter().any(same),
             is_current: place == 0,
         };
         if rules.landed_late(evidence) {
             late.push(version.id.clone());
         }
     }
+    late.reverse();
     late
 }
 
@@ -104,7 +112,7 @@ mod tests {
         TargetVersion {
             id: format!("m{id}").into(),
             marker: Some(marker(age)),
-            etag: format!("{age:032x}"),
+            etag: format!("{age:032x}").into(),
             size: u64::from(age),
             is_delete_marker: false,
             tags: BTreeMap::new(),
@@ -112,7 +120,7 @@ mod tests {
     }
 
     fn delete_marker(id: usize) -> TargetVersion {
-        TargetVersion { marker: None, etag: String::new(), is_delete_marker: true, ..version(id, 0) }
+        TargetVersion { marker: None, etag: "".into(), is_delete_marker: true, ..version(id, 0) }
     }
 
     fn listing(newest_first: Vec<TargetVersion>) -> Copies {
