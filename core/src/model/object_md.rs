@@ -358,7 +358,7 @@ impl ObjectMd {
 
     /// What this document says apart from the progress of its replication.
     pub fn revision(&self) -> Revision {
-        let members = self.0.base.sums().all;
+        let members = self.0.base.sums().all();
         let settings = self.0.replication.settings_digest();
         Revision::of(members.wrapping_add(self.0.placement.digest()).wrapping_add(settings))
     }
@@ -371,7 +371,7 @@ impl ObjectMd {
 
     /// What must be equal at a replica.
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.0.base.sums().at_replica.wrapping_add(self.0.placement.layout_digest()))
+        Fingerprint::of(self.0.base.sums().at_replica().wrapping_add(self.0.placement.layout_digest()))
     }
 
     /// With another state of replication.

@@ -105,7 +105,7 @@ struct Settings {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
-    digest: OnceLock<u128>,
+    digest: OnceLock<digest::Stored>,
     names: OnceLock<Names>,
 }
 
@@ -310,7 +310,7 @@ impl ReplicationInfo {
 
     /// The digest of what belongs to a revision: everything but the statuses and the list of sites.
     pub(super) fn settings_digest(&self) -> u128 {
-        *self.shared.digest.get_or_init(|| self.compute_settings_digest())
+        (*self.shared.digest.get_or_init(|| self.compute_settings_digest().into())).into()
     }
 
     fn compute_settings_digest(&self) -> u128 {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::digest::Stored;
+
 /// Why a text names no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a state tag: 32 hexadecimal digits, a dash and 16 hexadecimal digits are expected")]
@@ -15,12 +17,12 @@ pub struct StateTagError;
 /// `md-model-version`; and without what a site writes to keep account of null versions (`versionId`, `isNull`, `isNull2`,
 /// `nullVersionId`): revisions of different versions are never compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(u128);
+pub struct Revision(Stored);
 
 /// What must be equal between a source version and its replica (invariant I3): the canonical metadata without owner, location,
 /// encryption, `replicationInfo`, `originOp`, `md-model-version` and the account of null versions, with the part layout.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint(u128);
+pub struct Fingerprint(Stored);
 
 /// A revision together with the progress of its replication: changes with every write that changes anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,14 +33,14 @@ pub struct StateTag {
 }
 
 impl Revision {
-    pub(super) const fn of(digest: u128) -> Self {
-        Self(digest)
+    pub(super) fn of(digest: u128) -> Self {
+        Self(digest.into())
     }
 }
 
 impl Fingerprint {
-    pub(super) const fn of(digest: u128) -> Self {
-        Self(digest)
+    pub(super) fn of(digest: u128) -> Self {
+        Self(digest.into())
     }
 }
 
@@ -50,7 +52,7 @@ impl StateTag {
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", u128::from(self.0))
     }
 }
 
@@ -62,7 +64,7 @@ impl fmt::Debug for Revision {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", u128::from(self.0))
     }
 }
 
@@ -93,7 +95,7 @@ impl FromStr for Revision {
     type Err = StateTagError;
 
     fn from_str(text: &str) -> Result<Self, StateTagError> {
-        hex(text, 32).map(Self).ok_or(StateTagError)
+        hex(text, 32).map(Self::of).ok_or(StateTagError)
     }
 }
 

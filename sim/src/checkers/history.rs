@@ -179,18 +179,24 @@ impl History {
             || at.not_pending_until > since
     }
 
+    /// An observation that leaves nothing to remember.
+    pub(super) fn passed(&mut self) {
+        self.order += 1;
+    }
+
     /// Takes note of an observation.
     pub(super) fn observe(&mut self, seen: &Seen<'_>) {
         self.order += 1;
         let order = self.order;
         match seen {
             Seen::ClientWrote { version, key, md, replica } => {
+                let content = Content::of(md);
                 if self.versions.len() == version.index() {
                     let parts = u32::try_from(md.locations().len()).expect("few parts");
                     self.versions.push(Version {
                         key: *key,
                         revisions: Vec::with_capacity(2),
-                        stored: Content::of(md),
+                        stored: content,
                         revived: Vec::new(),
                         older_until: 0,
                         gone: false,
@@ -203,12 +209,12 @@ impl History {
                 }
                 let known = &mut self.versions[version.index()];
                 known.replica = *replica;
-                known.stored = Content::of(md);
+                known.stored = content;
                 if known.older_until == u64::MAX {
                     known.older_until = order;
                 }
                 known.revisions.push(ClientRevision {
-                    content: Content::of(md),
+                    content,
                     plain: Content::plain(md),
                     replica: *replica,
                 });

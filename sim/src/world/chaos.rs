@@ -9,7 +9,7 @@ use super::process::{Ev, Role};
 use super::site::BucketState;
 use super::{Item, World};
 use crate::checkers::Seen;
-use crate::faults::{Fault, Shape};
+use crate::faults::Fault;
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 
@@ -22,11 +22,13 @@ impl<R: Rules> World<R> {
         if !self.plan.is_active() {
             return;
         }
-        for &fault in Fault::ALL {
-            if fault.shape() == Shape::Tick && self.strikes(fault) {
+        let ticking = std::mem::take(&mut self.ticking);
+        for &fault in &ticking {
+            if self.strikes(fault) {
                 self.strike(fault);
             }
         }
+        self.ticking = ticking;
         self.after(TICK, Item::Chaos);
     }
 

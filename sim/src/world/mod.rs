@@ -287,6 +287,8 @@ pub struct World<R: Rules> {
     phase: Phase,
     steps: u64,
     over: bool,
+    /// The faults of the run that may strike at every tick of the chaos clock.
+    ticking: Vec<Fault>,
     /// Scratch space for effects.
     effects: step::Effects,
 }

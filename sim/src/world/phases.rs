@@ -1,9 +1,10 @@
 //! The phases of a run: safety, healing, fresh work, the end.
 
-use backbeat_core::model::{RawJson, SiteStatus};
+use backbeat_core::model::SiteStatus;
 use backbeat_core::rules::Rules;
 
 use super::ids::{SiteId, VerId};
+use super::source::MEMBERS;
 use super::{Item, Phase, World};
 use crate::checkers::Final;
 use crate::marks::Mark;
@@ -143,12 +144,13 @@ impl<R: Rules> World<R> {
                     let layouts = copy.locations().iter().zip(md.locations());
                     copy.locations().len() == md.locations().len()
                         && layouts.into_iter().all(|(a, b)| (a.size, a.md5()) == (b.size, b.md5()))
-                        && super::source::MEMBERS
-                            .iter()
-                            .filter(|name| !OWN.contains(name) && !own_id(name))
-                            .all(|name| {
-                                copy.member(name).map(RawJson::as_str) == md.member(name).map(RawJson::as_str)
-                            })
+                        && {
+                            let pairs = copy.members(MEMBERS).into_iter().zip(md.members(MEMBERS));
+                            let named = MEMBERS.iter().zip(pairs);
+                            named
+                                .filter(|(name, _)| !OWN.contains(name) && !own_id(name))
+                                .all(|(_, (copied, own))| copied == own)
+                        }
                 });
                 if !same {
                     unequal.push((VerId(id), SiteId(site)));

@@ -21,7 +21,7 @@ use super::site::TargetSite;
 use super::source::{ROLE, SOURCE_BUCKET, SourceSite};
 use super::{Configs, Course, Item, Phase, World};
 use crate::checkers::Checkers;
-use crate::faults::{Fault, FaultCounters, FaultPlan};
+use crate::faults::{self, Fault, FaultCounters, FaultPlan};
 use crate::marks::Marks;
 use crate::plan::{Broken, LATE, Operation, Plan, Workload};
 use crate::rng::Rng;
@@ -240,6 +240,8 @@ impl<R: Rules> World<R> {
             roles.extend(std::iter::repeat_n(Role::Processor(site), shape.processors as usize));
         }
         roles.extend([Role::Status; 2]);
+        let ticks = |fault: &Fault| fault.shape() == faults::Shape::Tick && plan.has(*fault);
+        let ticking = Fault::ALL.iter().copied().filter(ticks).collect();
         let mut world = Self {
             rules,
             seed,
@@ -284,6 +286,7 @@ impl<R: Rules> World<R> {
             phase: Phase::Safety,
             steps: 0,
             over: false,
+            ticking,
             effects: super::step::Effects::default(),
             plan,
             shape,

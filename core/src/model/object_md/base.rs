@@ -16,9 +16,9 @@ use super::{ENCRYPTION, PLACE};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     /// All that belong to a revision.
-    pub(super) all: u128,
+    all: digest::Stored,
     /// Those that must be equal at a replica.
-    pub(super) at_replica: u128,
+    at_replica: digest::Stored,
 }
 
 #[derive(Debug)]
@@ -104,10 +104,10 @@ impl Base {
 
     /// With a typed place for `name`: itself if it has one.
     pub(super) fn with_place(base: &Arc<Self>, name: &'static str) -> Arc<Self> {
-        let place = base.slots.iter().position(|slot| slot.name() == name);
-        if place.is_some_and(|index| matches!(base.slots[index], Slot::Typed(_))) {
+        if base.slots.iter().any(|slot| matches!(slot, Slot::Typed(typed) if *typed == name)) {
             return base.clone();
         }
+        let place = base.slots.iter().position(|slot| slot.name() == name);
         let mut slots = base.slots.clone();
         match place {
             Some(index) => slots[index] = Slot::Typed(name),
@@ -149,7 +149,9 @@ impl Base {
         *self.sums.get_or_init(|| {
             let mut sums = Sums::default();
             for slot in &self.slots {
-                if let Slot::Raw(name, value) = slot {
+                if let Slot::Raw(name, value) = slot
+                    && Sums::counts(name.as_str())
+                {
                     let digest = self.digest_of(name.as_str(), value.as_str());
                     sums.change(name.as_str(), 0, digest);
                 }
@@ -164,6 +166,10 @@ impl Base {
         self.sums = OnceLock::new();
         if name == "last-modified" && self.member("creation-time").is_some() {
             // It is the default of the other one.
+            return;
+        }
+        if !Sums::counts(name) {
+            self.sums = sums.into();
             return;
         }
         let before = old.map_or(0, |old| self.digest_of(name, old.as_str()));
@@ -191,15 +197,25 @@ impl Base {
 }
 
 impl Sums {
+    /// Whether a member belongs to a revision at all.
+    fn counts(name: &str) -> bool {
+        name != "md-model-version" && !PLACE.contains(&name)
+    }
+
     fn change(&mut self, name: &str, old: u128, new: u128) {
-        if name == "md-model-version" || PLACE.contains(&name) {
-            return;
-        }
         let change = new.wrapping_sub(old);
-        self.all = self.all.wrapping_add(change);
+        self.all = self.all().wrapping_add(change).into();
         if !matches!(name, "owner-id" | "owner-display-name" | "dataStoreName") && !ENCRYPTION.contains(&name)
         {
-            self.at_replica = self.at_replica.wrapping_add(change);
+            self.at_replica = self.at_replica().wrapping_add(change).into();
         }
+    }
+
+    pub(super) fn all(&self) -> u128 {
+        self.all.into()
+    }
+
+    pub(super) fn at_replica(&self) -> u128 {
+        self.at_replica.into()
     }
 }

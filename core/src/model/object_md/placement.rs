@@ -24,9 +24,9 @@ pub(super) enum Form {
 pub(super) struct Placement {
     form: Form,
     locations: Vec<Location>,
-    digest: OnceLock<u128>,
+    digest: OnceLock<digest::Stored>,
     layout: OnceLock<Vec<Part>>,
-    layout_digest: OnceLock<u128>,
+    layout_digest: OnceLock<digest::Stored>,
 }
 
 impl Placement {
@@ -69,10 +69,11 @@ impl Placement {
 
     /// What it says; where a piece stands in the list counts, hence the rotation.
     pub(super) fn digest(&self) -> u128 {
-        *self.digest.get_or_init(|| {
+        let digest = self.digest.get_or_init(|| {
             let pieces = self.locations.iter().map(Location::digest);
-            pieces.fold(0, |sum: u128, piece| sum.rotate_left(1).wrapping_add(piece))
-        })
+            pieces.fold(0, |sum: u128, piece| sum.rotate_left(1).wrapping_add(piece)).into()
+        });
+        (*digest).into()
     }
 
     /// The parts that a reader sees, in order.
@@ -82,11 +83,11 @@ impl Placement {
 
     /// What a reader sees of it: parts, their sizes and digests.
     pub(super) fn layout_digest(&self) -> u128 {
-        *self.layout_digest.get_or_init(|| {
-            self.layout()
-                .iter()
-                .fold(0, |sum: u128, part| sum.rotate_left(1).wrapping_add(digest::part(part)))
-        })
+        let digest = self.layout_digest.get_or_init(|| {
+            let parts = self.layout().iter().map(digest::part);
+            parts.fold(0, |sum: u128, part| sum.rotate_left(1).wrapping_add(part)).into()
+        });
+        (*digest).into()
     }
 
     /// Appends it as the document spelled it.
