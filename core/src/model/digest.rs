@@ -4,6 +4,8 @@
 //! and number forms do not count. The digest of a set of members is the sum of theirs, so no document has to be written out,
 //! sorted or parsed again to be named.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::json_text::{decode_string, write_canonical};
@@ -12,6 +14,30 @@ use super::location::Part;
 /// A digest at rest: aligned like a word, because allocators serve what needs more alignment more slowly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Stored([u64; 2]);
+
+/// A word that is computed when it is first asked for. Whoever computes it gets the same, so nobody has to wait for anybody.
+#[derive(Debug, Default)]
+pub(super) struct Lazy(AtomicU64);
+
+impl Lazy {
+    /// The word; `compute` says which one it is.
+    pub(super) fn get(&self, compute: impl FnOnce() -> u64) -> u64 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => {
+                let word = compute();
+                self.0.store(word, Ordering::Relaxed);
+                word
+            }
+            word => word,
+        }
+    }
+}
+
+impl Clone for Lazy {
+    fn clone(&self) -> Self {
+        Self(self.0.load(Ordering::Relaxed).into())
+    }
+}
 
 impl From<u128> for Stored {
     fn from(digest: u128) -> Self {

@@ -1,5 +1,6 @@
 //! The entry that travels through the queues: one version of one object, with what its metadata said when it was written.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::id::{Bucket, ObjectKey, Site};
@@ -21,6 +22,12 @@ pub mod origin_op {
     /// A client's revision that a status write had overwritten was written back (decision D3). The number of the journal record that
     /// showed it follows.
     pub const RESTORED: &str = "s3:Replication:OperationRestoredRevision:";
+
+    /// `operation` as text that is cheap to copy.
+    pub(in crate::model) fn shared(operation: &str) -> smol_str::SmolStr {
+        let frequent = [COMPLETED, FAILED, PENDING].into_iter().find(|name| *name == operation);
+        frequent.map_or_else(|| operation.into(), smol_str::SmolStr::new_static)
+    }
 }
 
 /// The account id in an envelope: entries built from metadata carry it as null, messages may leave it out, and both forms
@@ -41,7 +48,7 @@ pub enum AccountId {
 pub struct ObjectEntry {
     bucket: Bucket,
     key: ObjectKey,
-    versioned_key: Option<Arc<str>>,
+    versioned_key: VersionedKey,
     md: ObjectMd,
     /// The site that the message is about, if it says one.
     pub site: Option<Site>,
@@ -52,40 +59,60 @@ pub struct ObjectEntry {
     /// A marker of the workflow engine: there is nothing to do.
     pub ignore: bool,
     /// Every other member of the envelope, as it came.
-    pub(super) envelope: Arc<[(Arc<str>, RawJson)]>,
+    pub(super) envelope: Option<Arc<[(Arc<str>, RawJson)]>>,
+}
+
+/// The metadata key of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VersionedKey {
+    /// A message without one.
+    Absent,
+    /// As the metadata has it: the version key of its version id, or the master key.
+    Usual,
+    /// Another one.
+    Spelled(Arc<str>),
 }
 
 impl ObjectEntry {
     /// An entry built from metadata: the version whose metadata key is `versioned_key`.
     pub fn new(bucket: impl Into<Bucket>, versioned_key: &str, md: ObjectMd) -> Self {
-        Self::build(bucket.into(), object_key(versioned_key).into(), versioned_key.into(), md)
+        let entry = Self::build(bucket.into(), object_key(versioned_key).into(), md);
+        if entry.usual_key() == versioned_key {
+            entry
+        } else {
+            Self { versioned_key: VersionedKey::Spelled(versioned_key.into()), ..entry }
+        }
     }
 
-    fn build(bucket: Bucket, key: ObjectKey, versioned_key: Arc<str>, md: ObjectMd) -> Self {
+    fn build(bucket: Bucket, key: ObjectKey, md: ObjectMd) -> Self {
         Self {
             bucket,
             key,
-            versioned_key: Some(versioned_key),
+            versioned_key: VersionedKey::Usual,
             md,
             site: None,
             replay_count: None,
             account_id: AccountId::Null,
             ignore: false,
-            envelope: Arc::default(),
+            envelope: None,
         }
     }
 
     /// An entry for the object `key`, whose metadata key follows from the metadata: versions with an id have a key of their
     /// own, null versions and unversioned objects live under the master key.
     pub fn of(bucket: impl Into<Bucket>, key: &ObjectKey, md: ObjectMd) -> Self {
-        match md.version_ref().id() {
-            Some(id) => Self::build(bucket.into(), key.clone(), version_key(key, id.as_str()).into(), md),
-            None => Self::build(bucket.into(), key.clone(), key.as_str().into(), md),
+        Self::build(bucket.into(), key.clone(), md)
+    }
+
+    fn usual_key(&self) -> String {
+        match self.md.version_ref().id() {
+            Some(id) => version_key(&self.key, id.as_str()),
+            None => self.key.as_str().to_owned(),
         }
     }
 
     pub(super) fn without_key(mut self) -> Self {
-        self.versioned_key = None;
+        self.versioned_key = VersionedKey::Absent;
         self
     }
 
@@ -100,8 +127,12 @@ impl ObjectEntry {
     }
 
     /// The metadata key; a message may lack it.
-    pub fn versioned_key(&self) -> Option<&str> {
-        self.versioned_key.as_deref()
+    pub fn versioned_key(&self) -> Option<Cow<'_, str>> {
+        match &self.versioned_key {
+            VersionedKey::Absent => None,
+            VersionedKey::Usual => Some(self.usual_key().into()),
+            VersionedKey::Spelled(key) => Some((&**key).into()),
+        }
     }
 
     /// The metadata.
@@ -126,7 +157,28 @@ impl ObjectEntry {
 
     /// With other metadata.
     pub fn with_md(&self, md: ObjectMd) -> Self {
-        Self { md, ..self.clone() }
+        let versioned_key = match &self.versioned_key {
+            VersionedKey::Usual if md.version_ref() != self.md.version_ref() => {
+                VersionedKey::Spelled(self.usual_key().into())
+            }
+            same => same.clone(),
+        };
+        Self { versioned_key, ..self.about(md, self.site.clone()) }
+    }
+
+    /// The same entry with other metadata of the same version, about `site`.
+    fn about(&self, md: ObjectMd, site: Option<Site>) -> Self {
+        Self {
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            versioned_key: self.versioned_key.clone(),
+            md,
+            site,
+            replay_count: self.replay_count,
+            account_id: self.account_id.clone(),
+            ignore: self.ignore,
+            envelope: self.envelope.clone(),
+        }
     }
 
     /// With another number of replays left.
@@ -140,15 +192,14 @@ impl ObjectEntry {
     }
 
     fn with_replication(&self, replication: ReplicationInfo) -> Self {
-        Self { md: self.md.with_replication(replication), site: None, ..self.clone() }
+        self.about(self.md.with_replication(replication), None)
     }
 
     fn with_status(&self, site: &Site, status: SiteStatus, origin_op: &str) -> Self {
         let failed = status == SiteStatus::Failed;
         let info = self.replication().with_site_status(site, status);
         let info = if failed { info.with_status(OverallStatus::Failed) } else { info.with_computed_status() };
-        let md = self.md.with_replication_by(info, origin_op);
-        Self { md, site: None, ..self.clone() }
+        self.about(self.md.with_replication_by(info, origin_op), None)
     }
 
     /// The form that asks to do `site` again: the site PENDING, the overall status computed.
@@ -195,14 +246,14 @@ impl ObjectEntry {
             write_string(out, text);
         };
         text(&mut out, "bucket", self.bucket.as_str());
-        if let Some(key) = &self.versioned_key {
-            text(&mut out, "key", key);
+        if let Some(key) = self.versioned_key() {
+            text(&mut out, "key", &key);
         }
         text(&mut out, "value", &value);
         if let Some(site) = site {
             text(&mut out, "site", site.as_str());
         }
-        for (name, value) in &*self.envelope {
+        for (name, value) in self.envelope.iter().flat_map(|envelope| envelope.iter()) {
             write_name(&mut out, name);
             out.push_str(value.as_str());
         }

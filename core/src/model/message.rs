@@ -151,7 +151,7 @@ fn parse(payload: &[u8]) -> Result<Message, String> {
     entry.replay_count = envelope.replay_count;
     entry.account_id = envelope.account_id;
     entry.ignore = envelope.ignore;
-    entry.envelope = envelope.rest.into();
+    entry.envelope = (!envelope.rest.is_empty()).then(|| envelope.rest.into());
     Ok(Message::Object(Box::new(entry)))
 }
 

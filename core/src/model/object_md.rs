@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::digest;
+use super::entry::origin_op;
 use super::json_text::{
     Cursor, JsonError, Members, RawJson, Scalar, decode_string, text_of, write_name, write_plain_name,
     write_string,
@@ -81,7 +83,7 @@ struct Inner {
     placement: Arc<Placement>,
     origin_op: Option<SmolStr>,
     /// The digest of the statuses, once it was asked for.
-    status: OnceLock<u64>,
+    status: digest::Lazy,
 }
 
 /// The metadata of one version of an object (wire reference 2). Immutable and cheap to clone; edits return another document and
@@ -130,7 +132,7 @@ impl ObjectMd {
             replication: replication.transpose()?.unwrap_or_default(),
             placement: Arc::new(placement?),
             origin_op,
-            status: OnceLock::new(),
+            status: digest::Lazy::default(),
         })))
     }
 
@@ -365,7 +367,7 @@ impl ObjectMd {
 
     /// The revision together with the progress of replication.
     pub fn state_tag(&self) -> StateTag {
-        let status = *self.0.status.get_or_init(|| self.0.replication.status_digest());
+        let status = self.0.status.get(|| self.0.replication.status_digest());
         StateTag::new(self.revision(), status)
     }
 
@@ -379,7 +381,7 @@ impl ObjectMd {
         self.edited(|inner| {
             inner.base = Base::with_place(&inner.base, REPLICATION);
             inner.replication = replication;
-            inner.status = OnceLock::new();
+            inner.status = digest::Lazy::default();
         })
     }
 
@@ -388,8 +390,8 @@ impl ObjectMd {
         self.edited(|inner| {
             inner.base = Base::with_place(&Base::with_place(&inner.base, REPLICATION), ORIGIN_OP);
             inner.replication = replication;
-            inner.origin_op = Some(origin_op.into());
-            inner.status = OnceLock::new();
+            inner.origin_op = Some(origin_op::shared(origin_op));
+            inner.status = digest::Lazy::default();
         })
     }
 
@@ -397,7 +399,7 @@ impl ObjectMd {
     pub fn with_origin_op(&self, origin_op: &str) -> Self {
         self.edited(|inner| {
             inner.base = Base::with_place(&inner.base, ORIGIN_OP);
-            inner.origin_op = Some(origin_op.into());
+            inner.origin_op = Some(origin_op::shared(origin_op));
         })
     }
 
@@ -451,7 +453,7 @@ impl ObjectMd {
                 ORIGIN_OP => inner.origin_op = None,
                 _ => {}
             }
-            inner.status = OnceLock::new();
+            inner.status = digest::Lazy::default();
         })
     }
 

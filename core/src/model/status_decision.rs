@@ -229,7 +229,7 @@ mod tests {
             let StatusAction::Republish(again) = plan.action else { panic!("{status}: {:?}", plan.action) };
             assert_eq!(again.md().tags(), stored.tags());
             assert_eq!(again.replication().status(), &OverallStatus::Pending);
-            assert_eq!(again.versioned_key(), Some("k\0v"));
+            assert_eq!(again.versioned_key().as_deref(), Some("k\0v"));
             assert_eq!((plan.failure, plan.gc, plan.metric), (None, None, None));
             let settled = decide(&message(status, "old"), &md("FAILED", "new"), &StatusConfig::default());
             assert_eq!(settled.action, StatusAction::NoChange(NoChange::OtherRevision));

@@ -80,6 +80,7 @@ impl Base {
         let mut slots = Vec::with_capacity(self.slots.len() + changes.len());
         slots.extend_from_slice(&self.slots);
         let mut base = self.with_slots(slots);
+        let mut sums = base.sums.take();
         for (name, value) in changes {
             base.note(name, value);
             let old = match base.slots.iter_mut().find(|slot| slot.name() == *name) {
@@ -92,7 +93,10 @@ impl Base {
                     None
                 }
             };
-            base.correct_sums(name, old.as_ref(), value);
+            sums = sums.and_then(|sums| base.corrected(sums, name, old.as_ref(), value));
+        }
+        if let Some(sums) = sums {
+            base.sums = sums.into();
         }
         base
     }
@@ -160,21 +164,17 @@ impl Base {
         })
     }
 
-    /// Brings digests that are known up to date after `name` went from `old` to `new`.
-    fn correct_sums(&mut self, name: &str, old: Option<&RawJson>, new: &RawJson) {
-        let Some(mut sums) = self.sums.get().copied() else { return };
-        self.sums = OnceLock::new();
+    /// Digests after `name` went from `old` to `new`, if they can be told from those before.
+    fn corrected(&self, mut sums: Sums, name: &str, old: Option<&RawJson>, new: &RawJson) -> Option<Sums> {
         if name == "last-modified" && self.member("creation-time").is_some() {
             // It is the default of the other one.
-            return;
+            return None;
         }
-        if !Sums::counts(name) {
-            self.sums = sums.into();
-            return;
+        if Sums::counts(name) {
+            let before = old.map_or(0, |old| self.digest_of(name, old.as_str()));
+            sums.change(name, before, self.digest_of(name, new.as_str()));
         }
-        let before = old.map_or(0, |old| self.digest_of(name, old.as_str()));
-        sums.change(name, before, self.digest_of(name, new.as_str()));
-        self.sums = sums.into();
+        Some(sums)
     }
 
     /// What a member adds to the digests. One at its default counts as one that is not there, which is what filling in the

@@ -1,7 +1,7 @@
 //! Copies under way: what starts, what they ask for, and what the target's answers say about its health.
 
 use crate::call::Ending;
-use crate::exception::{ExceptionState, record_key};
+use crate::exception::ExceptionState;
 use crate::id::EffectId;
 use crate::intake::LaneKey;
 use crate::parts::Permit;
@@ -36,9 +36,7 @@ impl<R: Rules> SiteProcessor<R> {
             if work.job.is_none() {
                 let mut job = CopyJob::new(work.object.clone(), work.destination.clone());
                 let parked = self.parked.get(&work.partition).filter(|parked| !parked.is_empty());
-                let key =
-                    parked.map(|_| record_key(&self.config.copy.site, &work.object)).unwrap_or_default();
-                let noted = parked.and_then(|parked| parked.waiting(&key));
+                let noted = parked.and_then(|parked| parked.waiting(&work.object));
                 let noted = noted.filter(|record| record.state == ExceptionState::Copying);
                 if let Some(deposit) = noted.and_then(|record| record.deposit.as_deref()) {
                     job.inherit(deposit.clone());
@@ -46,7 +44,7 @@ impl<R: Rules> SiteProcessor<R> {
                 if let TargetKind::MintsVersions { conditional } = self.config.copy.target {
                     let from_note =
                         work.record.as_ref().is_some_and(|record| record.state == ExceptionState::Copying);
-                    let failed = noted.is_none() && parked.is_some_and(|parked| parked.knows(&key));
+                    let failed = noted.is_none() && parked.is_some_and(|parked| parked.knows(&work.object));
                     job.mint(conditional, work.is_retry && !from_note || failed);
                 }
                 work.job = Some(Box::new(job));

@@ -131,7 +131,7 @@ impl<R: Rules> SiteProcessor<R> {
             return None;
         }
         let record = self.exception(work, ExceptionState::Resolved, String::new(), 0, None);
-        let known = self.parked.get(&work.partition).is_some_and(|parked| parked.may_know(&record.key()));
+        let known = self.parked.get(&work.partition).is_some_and(|parked| parked.may_know(&work.object));
         (work.is_retry || known).then(|| Step::Exception(Box::new(record)))
     }
 

@@ -4,6 +4,7 @@ use crate::call::Ending;
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{EffectId, Partition};
 use crate::intake::LaneKey;
+use crate::model::ObjectRef;
 use crate::processor::Effect;
 use crate::processor::work::Work;
 use crate::rules::Rules;
@@ -40,10 +41,10 @@ impl<R: Rules> SiteProcessor<R> {
 
     pub(super) fn note_parked(&mut self, partition: Partition, record: ExceptionRecord) {
         let Some(parked) = self.parked.get_mut(&partition) else { return };
-        let key = record.key();
+        let object = record.object.clone();
         let next = record.next;
         parked.insert(record);
-        let timer = Timer::Parked(partition, key);
+        let timer = Timer::Parked(partition, object);
         match next {
             None => {
                 self.timers.cancel(&timer);
@@ -56,15 +57,17 @@ impl<R: Rules> SiteProcessor<R> {
         }
     }
 
-    pub(super) fn try_parked(&mut self, partition: Partition, key: &str) {
+    pub(super) fn try_parked(&mut self, partition: Partition, object: &ObjectRef) {
         if !self.intake.consumer.may_start(partition) {
             return;
         }
         let Some(epoch) = self.intake.consumer.epoch(partition) else { return };
-        let Some(record) = self.parked.get(&partition).and_then(|parked| parked.waiting(key)) else { return };
+        let Some(record) = self.parked.get(&partition).and_then(|parked| parked.waiting(object)) else {
+            return;
+        };
         let work = Work::of_record(partition, epoch, record.clone());
         // Until its ending is written down, look again after the usual delay: a busy lane must not lose it.
-        self.timers.set(Timer::Parked(partition, key.to_owned()), self.now.mono + self.config.hold_delay);
+        self.timers.set(Timer::Parked(partition, object.clone()), self.now.mono + self.config.hold_delay);
         self.intake.offer_unless_busy(&self.rules, work);
     }
 

@@ -59,7 +59,7 @@ enum Timer {
     /// A step of a recording is repeated.
     Record(u64),
     /// A parked entry is tried again.
-    Parked(Partition, String),
+    Parked(Partition, ObjectRef),
     /// The exception records of a partition are read (again).
     Load(Partition),
     /// Drained or not, partitions are released.
@@ -311,7 +311,7 @@ impl<R: Rules> SiteProcessor<R> {
         while let Some(timer) = self.timers.pop_due(self.now.mono) {
             match timer {
                 Timer::Record(number) => self.next_step(number),
-                Timer::Parked(partition, key) => self.try_parked(partition, &key),
+                Timer::Parked(partition, object) => self.try_parked(partition, &object),
                 Timer::Load(partition) => self.load_exceptions(partition),
                 Timer::Deadline => {
                     let later =
