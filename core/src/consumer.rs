@@ -154,6 +154,10 @@ impl Consumer {
 
     /// The next commit to carry out, if any commit point moved that has no commit under way.
     pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<QueueEffect> {
+        // Asked after every event, and mostly for nothing.
+        if self.dirty.is_empty() {
+            return None;
+        }
         while let Some(from) = self.dirty.pop_first() {
             let Some(owned) = self.owned.get_mut(&from.partition) else { continue };
             let epoch = owned.epoch;

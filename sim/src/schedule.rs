@@ -31,8 +31,9 @@ impl<T> Schedule<T> {
         };
         self.sequence += 1;
         let key = u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot);
-        let place = self.order.partition_point(|&later| later > key);
-        self.order.insert(place, key);
+        // Most are due soon: the place is near the end.
+        let earlier = self.order.iter().rev().take_while(|&&waiting| waiting < key).count();
+        self.order.insert(self.order.len() - earlier, key);
     }
 
     /// Takes the next item and moves the clock to its time.

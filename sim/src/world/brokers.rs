@@ -7,6 +7,7 @@ use backbeat_core::id::{EffectId, Epoch, Offset, Partition, Seq, TopicPartition}
 use backbeat_core::model::{
     Message, ObjectEntry, OverallStatus, PopulatorEntry, Publish, SiteStatus, parse_message,
 };
+use backbeat_core::parts::InFlight;
 use backbeat_core::processor;
 use backbeat_core::rules::Rules;
 use backbeat_core::status::Outgoing;
@@ -55,7 +56,7 @@ impl<R: Rules> World<R> {
             }
             let process = self.process(from);
             process.producer = producer;
-            process.publishes.clear();
+            process.publishes = InFlight::new();
         }
         let Some(record) = self.source.at(seq) else {
             panic!("POP-2: {from:?} publishes record {seq:?}, which is not in the journal")
@@ -113,7 +114,7 @@ impl<R: Rules> World<R> {
         let now = self.now();
         let process = self.process(from);
         if origin.is_some() {
-            process.publishes.insert(id);
+            process.publishes.insert(id, ());
         } else {
             process.in_flight += 1;
         }

@@ -1,9 +1,10 @@
 //! Processes of the engine: what they run, whether they run, and what their clocks say.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use backbeat_core::QueueEvent;
-use backbeat_core::id::{EffectId, Offset, Partition};
+use backbeat_core::id::{Offset, Partition};
+use backbeat_core::parts::InFlight;
 use backbeat_core::populator::{self, Populator};
 use backbeat_core::processor::{self, SiteProcessor};
 use backbeat_core::status::{self, StatusProcessor};
@@ -170,6 +171,8 @@ pub struct Process<R> {
     pub clock: Clock,
     /// The timer on the event list.
     pub timer_at: Option<u64>,
+    /// What the machine wanted when that timer was set, unless it comes late.
+    pub timer_due: Option<Instant>,
     /// The moment at which its timer fired last, and how often it did then.
     pub spinning: (u64, u32),
     /// Requests and publishes whose answers are still to come, in this life.
@@ -181,9 +184,9 @@ pub struct Process<R> {
     /// The populator's producer.
     pub producer: u64,
     /// Publishes of that producer that are under way: an older producer's are given up with it.
-    pub publishes: BTreeSet<EffectId>,
+    pub publishes: InFlight<()>,
     /// Requests under way that change a target, and the versions they change.
-    pub target_calls: BTreeMap<EffectId, VerId>,
+    pub target_calls: InFlight<VerId>,
     /// When the last publish on each topic partition is appended: publishes of one process keep their order.
     pub last_append: [u64; 64],
     /// When the operator's last word reaches it.
@@ -211,13 +214,14 @@ impl<R> Process<R> {
             clogged_until: 0,
             clock: Clock::default(),
             timer_at: None,
+            timer_due: None,
             spinning: (0, 0),
             in_flight: 0,
             calls_in_flight: 0,
             assignment: None,
             producer: 0,
-            publishes: BTreeSet::new(),
-            target_calls: BTreeMap::new(),
+            publishes: InFlight::new(),
+            target_calls: InFlight::new(),
             last_append: [0; 64],
             control_at: 0,
             operator_paused: false,

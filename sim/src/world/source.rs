@@ -186,10 +186,12 @@ const TEMPLATE: &str = r#"{"owner-id":"79a59df900b949e5","content-length":0,"con
 /// The digest of a part: a name, as there are no bytes.
 fn digest(version: u64, part: u64) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let nibble = |byte: u8| char::from(HEX[usize::from(byte & 15)]);
-    let digits =
-        |word: u64| word.to_be_bytes().into_iter().flat_map(move |byte| [nibble(byte >> 4), nibble(byte)]);
-    digits(version).chain(digits(part)).collect()
+    let mut text = String::with_capacity(32);
+    for byte in version.to_be_bytes().into_iter().chain(part.to_be_bytes()) {
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// The largest number of versions in one run.

@@ -1,6 +1,7 @@
 //! One step: an event goes into a machine, its effects come out and are carried out. Processes die between the lines.
 
 use backbeat_core::call::Ending;
+use backbeat_core::parts::InFlight;
 use backbeat_core::rules::Rules;
 use backbeat_core::time::Instant;
 use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
@@ -95,6 +96,10 @@ impl<R: Rules> World<R> {
         let now = self.now();
         let process = &self.processes[id.index()];
         let Some(due) = process.timeout() else { return };
+        let is_armed = process.timer_at.is_some_and(|armed| armed >= now);
+        if is_armed && process.timer_due.is_some_and(|armed| armed <= due) {
+            return;
+        }
         let at = process.clock.when(due).max(now);
         if process.timer_at.is_some_and(|armed| armed <= at && armed >= now) {
             return;
@@ -102,6 +107,7 @@ impl<R: Rules> World<R> {
         let late = if self.strikes(Fault::TimerLate) { self.struck.below(2 * SECOND) } else { 0 };
         let process = &mut self.processes[id.index()];
         process.timer_at = Some(at + late);
+        process.timer_due = (late == 0).then_some(due);
         let life = process.life;
         self.schedule.push(at + late, Item::Timer { to: id, life });
     }
@@ -191,7 +197,7 @@ impl<R: Rules> World<R> {
             Ev::Populator(event) => match event {
                 populator::Event::Published { id: publish, .. } => {
                     let publish = *publish;
-                    self.process(id).publishes.remove(&publish);
+                    self.process(id).publishes.remove(publish);
                     return;
                 }
                 populator::Event::PositionLoaded { .. }
@@ -217,7 +223,7 @@ impl<R: Rules> World<R> {
         process.in_flight = process.in_flight.checked_sub(1).expect("every request has one answer");
         let Some(call) = call else { return };
         process.calls_in_flight -= 1;
-        if let Some(version) = process.target_calls.remove(&call)
+        if let Some(version) = process.target_calls.remove(call)
             && let Role::Processor(site) = process.role
         {
             self.see(&Seen::TargetAnswered { by: id, site, version });
@@ -503,7 +509,7 @@ impl<R: Rules> Process<R> {
         self.calls_in_flight = 0;
         self.assignment = None;
         self.producer = 0;
-        self.publishes.clear();
-        self.target_calls.clear();
+        self.publishes = InFlight::new();
+        self.target_calls = InFlight::new();
     }
 }
