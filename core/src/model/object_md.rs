@@ -371,6 +371,12 @@ impl ObjectMd {
         StateTag::new(self.revision(), status)
     }
 
+    /// Whether both came from one document by edits of the replication state alone: then everything else is equal. Documents that
+    /// are equal by chance are not recognised.
+    pub fn shares_content_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.base, &other.0.base) && Arc::ptr_eq(&self.0.placement, &other.0.placement)
+    }
+
     /// What must be equal at a replica.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.0.base.sums().at_replica().wrapping_add(self.0.placement.layout_digest()))

@@ -94,6 +94,8 @@ pub struct Checkers {
     minting: Minting,
     calm: bool,
     violation: Option<Violation>,
+    /// The content that was computed last of each version, with the document it is of.
+    contents: Vec<Option<(ObjectMd, Content)>>,
 }
 
 impl Checkers {
@@ -117,6 +119,7 @@ impl Checkers {
             history: History::new(keys, sites, kinds.to_vec(), replays, partitions, source_compares),
             calm,
             violation: None,
+            contents: Vec::new(),
         }
     }
 
@@ -332,12 +335,13 @@ impl Checkers {
     }
 
     /// What a message says, in the checkers' words.
-    pub fn facts_of(&self, topic: Topic, message: &Message) -> Facts {
+    pub fn facts_of(&mut self, topic: Topic, message: &Message) -> Facts {
         let order = self.history.order;
         let Some(entry) = object_entry(message) else { return Facts { order, kind: FactKind::Foreign } };
         let version = version_of(&entry.object_ref());
+        let content = self.content_of(version, entry.md());
         let known = self.history.version(version);
-        let revision = known.revision_of(Content::of(entry.md())).map_or(0, |(_, last)| last);
+        let revision = known.revision_of(content).map_or(0, |(_, last)| last);
         let site = entry.site.as_ref().and_then(|site| self.site_id(site));
         let kind = if let (Topic::Status, Some(site)) = (topic, site) {
             let name = &self.history.site_names[site.index()];
@@ -355,6 +359,17 @@ impl Checkers {
             FactKind::Work { version, sites, revision }
         };
         Facts { order, kind }
+    }
+
+    /// The content that `md` gives `version`.
+    pub fn content_of(&mut self, version: VerId, md: &ObjectMd) -> Content {
+        if self.contents.len() <= version.index() {
+            self.contents.resize(version.index() + 1, None);
+        }
+        match &mut self.contents[version.index()] {
+            Some((known, content)) if known.shares_content_with(md) => *content,
+            place => place.insert((md.clone(), Content::of(md))).1,
+        }
     }
 
     fn site_id(&self, site: &Site) -> Option<SiteId> {

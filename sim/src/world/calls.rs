@@ -283,7 +283,7 @@ impl<R: Rules> World<R> {
                 let Some(before) = before else {
                     return refused(request, &Refusal::new(RefusalKind::NotFound, "ObjNotFound"));
                 };
-                let content = Content::of(md);
+                let content = self.checkers.content_of(version, md);
                 self.see(&Seen::SourceWrote { version, before: &before, after: md, content });
                 self.source.write(version, md);
                 self.source.versions[version.index()].written_at = now;
