@@ -59,8 +59,11 @@ pub struct ObjectEntry {
     /// A marker of the workflow engine: there is nothing to do.
     pub ignore: bool,
     /// Every other member of the envelope, as it came.
-    pub(super) envelope: Option<Arc<[(Arc<str>, RawJson)]>>,
+    pub(super) envelope: Envelope,
 }
+
+/// The members of an envelope that have no meaning here, if there are any.
+pub(super) type Envelope = Option<Arc<[(Arc<str>, RawJson)]>>;
 
 /// The metadata key of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +164,7 @@ impl ObjectEntry {
             VersionedKey::Usual if md.version_ref() != self.md.version_ref() => {
                 VersionedKey::Spelled(self.usual_key().into())
             }
-            same => same.clone(),
+            same @ (VersionedKey::Usual | VersionedKey::Absent | VersionedKey::Spelled(_)) => same.clone(),
         };
         Self { versioned_key, ..self.about(md, self.site.clone()) }
     }
