@@ -9,7 +9,9 @@ use super::error::{Outcome, Refusal};
 use super::lifecycle::Lifecycle;
 use super::lock::DefaultLock;
 use super::metadata::Site;
+use super::multipart;
 use super::notification::Notification;
+use super::placeholder::Placeholder;
 use super::replication::ReplicationRules;
 use super::tags::BucketTag;
 use backbeat_core::model::{METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the attributes document that upstream writes at the baseline.
 const MODEL_VERSION: u32 = 16;
+/// Rows read at once.
+const PAGE: usize = 256;
 
 /// Whether a bucket keeps versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,14 +219,33 @@ pub(super) fn create(
     update(changes, &bucket)
 }
 
-/// Deletes an empty bucket.
+/// The placeholders of a bucket that holds nothing else: what is left of keys whose last version was just deleted.
+fn placeholders(changes: &Changes<'_, '_>, name: &str) -> Outcome<Vec<String>> {
+    let mut keys: Vec<String> = Vec::new();
+    loop {
+        let from = keys.last().map_or_else(String::new, |key| format!("{key}\0"));
+        let page = changes.values(name, "", &from, PAGE)?;
+        let is_last = page.len() < PAGE;
+        for (key, json) in page {
+            // The versions of a key come after its master, which may stand before them as a placeholder.
+            if Placeholder::parse(&json).is_none() {
+                return Err(Refusal::bucket_not_empty());
+            }
+            keys.push(key);
+        }
+        if is_last {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Deletes a bucket without objects. Its uploads in progress are aborted, as upstream does it.
 pub(super) fn delete(changes: &mut Changes<'_, '_>, mut bucket: BucketInfo) -> Outcome<()> {
     let uploads = uploads_of(&bucket.name);
-    let has_objects = !changes.values(&bucket.name, "", "", 1)?.is_empty();
-    let has_uploads = !changes.values(&uploads, "", "", 1)?.is_empty();
-    if has_objects || has_uploads {
-        return Err(Refusal::bucket_not_empty());
+    for key in placeholders(changes, &bucket.name)? {
+        changes.delete(&bucket.name, &key)?;
     }
+    multipart::abort_all(changes, &bucket.name)?;
     if changes.value(METASTORE, &uploads)?.is_some() {
         changes.delete(METASTORE, &uploads)?;
     }

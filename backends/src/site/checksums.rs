@@ -8,7 +8,7 @@ use crc_fast::CrcAlgorithm;
 use http::HeaderMap;
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-use s3s::dto::{Checksum, ChecksumType};
+use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType};
 use serde::{Deserialize, Serialize};
 
 /// The metadata member that keeps the checksum of an object. Upstream's baseline has none.
@@ -47,6 +47,11 @@ impl Kind {
             Self::Composite => "COMPOSITE",
         }
     }
+
+    /// As answers name it.
+    pub(super) fn shown(self) -> ChecksumType {
+        ChecksumType::from_static(self.as_str())
+    }
 }
 
 /// A checksum as metadata keeps it.
@@ -72,6 +77,11 @@ impl Algorithm {
             Self::Sha1 => "SHA1",
             Self::Sha256 => "SHA256",
         }
+    }
+
+    /// As listings name it.
+    pub(super) fn shown(self) -> ChecksumAlgorithm {
+        ChecksumAlgorithm::from_static(self.as_str())
     }
 
     /// The header, or trailer, that carries it.
@@ -201,6 +211,13 @@ pub(super) fn in_headers(headers: &HeaderMap) -> Outcome<Option<(Algorithm, Stri
             ));
         }
     }
+    // What a client says that it computed, and what it sends, are one thing.
+    let computed = headers.get("x-amz-sdk-checksum-algorithm").and_then(|value| value.to_str().ok());
+    if let (Some(computed), Some((algorithm, _))) = (computed, &found)
+        && !algorithm.as_str().eq_ignore_ascii_case(computed)
+    {
+        return Err(Refusal::invalid_request("Value for x-amz-sdk-checksum-algorithm header is invalid."));
+    }
     Ok(found)
 }
 
@@ -226,7 +243,7 @@ impl Stored {
     /// As answers carry it.
     pub(super) fn shown(&self) -> Checksum {
         let mut all = self.shown_of_part();
-        all.checksum_type = Some(ChecksumType::from_static(self.kind.as_str()));
+        all.checksum_type = Some(self.kind.shown());
         all
     }
 

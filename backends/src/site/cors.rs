@@ -158,13 +158,15 @@ impl FromPage {
 
 /// The answer to a browser that asks before it sends a request.
 pub(super) fn preflight<B>(site: &Site, request: &Request<B>) -> Outcome<Response<Body>> {
-    let bad = |message: &'static str| Refusal::bad_request("").with_message(message);
+    let bad = |message: String| Refusal::bad_request("").with_message(message);
     let headers = request.headers();
     let origin = header(headers, "origin")
-        .ok_or_else(|| bad("Insufficient information. Origin request header needed."))?;
-    let method = header(headers, "access-control-request-method")
-        .filter(|method| METHODS.contains(method))
-        .ok_or_else(|| bad("Invalid Access-Control-Request-Method"))?;
+        .filter(|origin| !origin.is_empty())
+        .ok_or_else(|| bad("Insufficient information. Origin request header needed.".into()))?;
+    let method = header(headers, "access-control-request-method").unwrap_or_default();
+    if !METHODS.contains(&method) {
+        return Err(bad(format!("Invalid Access-Control-Request-Method: {method}")));
+    }
     let asked: Vec<String> = header(headers, "access-control-request-headers")
         .unwrap_or("")
         .split(',')

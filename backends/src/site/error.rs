@@ -68,6 +68,7 @@ refusals! {
     no_replication_configuration, NOT_FOUND, "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
     quota_exceeded, FORBIDDEN, "QuotaExceeded", "The quota of this site is used up: delete something, or raise the limit.";
     request_timeout, BAD_REQUEST, "RequestTimeout", "Your socket connection to the server was not read from or written to within the timeout period.";
+    sha256_mismatch, BAD_REQUEST, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.";
     service_unavailable, SERVICE_UNAVAILABLE, "ServiceUnavailable", "The request has failed due to a temporary failure of the server.";
     signature_mismatch, FORBIDDEN, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.";
     slow_down, SERVICE_UNAVAILABLE, "SlowDown", "Replication is behind and the journal is full: try again later.";

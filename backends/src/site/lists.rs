@@ -2,6 +2,7 @@
 
 use super::access::signer;
 use super::bucket;
+use super::checksums::Stored;
 use super::error::{Outcome, Refusal};
 use super::listing::{self, ENTRIES_MAX, Entry, Listing, Query};
 use super::metadata::Site;
@@ -82,6 +83,7 @@ fn max_keys(asked: Option<i32>) -> Outcome<usize> {
 }
 
 fn object(entry: &Entry, spelling: Spelling, with_owner: bool) -> Object {
+    let checksum = Stored::of(&entry.md);
     Object {
         e_tag: Some(etag(entry.md.content_md5())),
         key: Some(spelling.spell(&entry.key)),
@@ -89,6 +91,8 @@ fn object(entry: &Entry, spelling: Spelling, with_owner: bool) -> Object {
         owner: with_owner.then(|| owner(&entry.md)),
         size: size(&entry.md),
         storage_class: Some("STANDARD".to_owned().into()),
+        checksum_algorithm: checksum.as_ref().map(|checksum| vec![checksum.algorithm.shown()]),
+        checksum_type: checksum.map(|checksum| checksum.kind.shown()),
         ..Object::default()
     }
 }
@@ -205,16 +209,21 @@ pub(super) fn versions(
     let shown = |entry: &Entry| shown_version(true, &entry.md);
     let (markers, versions): (Vec<_>, Vec<_>) =
         listing.entries.iter().partition(|entry| entry.md.is_delete_marker());
-    let versions = versions.into_iter().map(|entry| ObjectVersion {
-        e_tag: Some(etag(entry.md.content_md5())),
-        is_latest: Some(entry.is_latest),
-        key: Some(spelling.spell(&entry.key)),
-        last_modified: timestamp(entry.md.last_modified()),
-        owner: Some(owner(&entry.md)),
-        size: size(&entry.md),
-        storage_class: Some("STANDARD".to_owned().into()),
-        version_id: shown(entry),
-        ..ObjectVersion::default()
+    let versions = versions.into_iter().map(|entry| {
+        let checksum = Stored::of(&entry.md);
+        ObjectVersion {
+            e_tag: Some(etag(entry.md.content_md5())),
+            is_latest: Some(entry.is_latest),
+            key: Some(spelling.spell(&entry.key)),
+            last_modified: timestamp(entry.md.last_modified()),
+            owner: Some(owner(&entry.md)),
+            size: size(&entry.md),
+            storage_class: Some("STANDARD".to_owned().into()),
+            version_id: shown(entry),
+            checksum_algorithm: checksum.as_ref().map(|checksum| vec![checksum.algorithm.shown()]),
+            checksum_type: checksum.map(|checksum| checksum.kind.shown()),
+            ..ObjectVersion::default()
+        }
     });
     let markers = markers.into_iter().map(|entry| DeleteMarkerEntry {
         is_latest: Some(entry.is_latest),

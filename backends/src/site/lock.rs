@@ -158,12 +158,11 @@ impl Lock {
         Ok(())
     }
 
-    /// Whether the retention may become another one at `now_ms`: longer always, shorter or none only past it.
+    /// Whether the retention may become another one at `now_ms`: longer in the same mode always; shorter, none or of the
+    /// other mode only past it, or where governance is bypassed.
     fn check_change(self, to: Option<Retention>, now_ms: u64, may_bypass: bool) -> Outcome<()> {
         let Some(now) = self.retention.filter(|retention| retention.until_ms > now_ms) else { return Ok(()) };
-        let is_longer = to.is_some_and(|to| {
-            to.until_ms >= now.until_ms && (to.mode == now.mode || to.mode == Mode::Compliance)
-        });
+        let is_longer = to.is_some_and(|to| to.until_ms >= now.until_ms && to.mode == now.mode);
         if is_longer || (now.mode == Mode::Governance && may_bypass) {
             return Ok(());
         }
@@ -280,10 +279,11 @@ fn of_version<T>(
     let wanted = Wanted::parse(version_id)?;
     site.read(|txn| {
         let bucket = bucket::open(txn, name, &account)?;
+        let md = versioning::object(txn, name, key, &wanted)?;
         if !bucket.object_lock_enabled {
             return Err(no_configuration());
         }
-        Ok(Lock::of(&versioning::object(txn, name, key, &wanted)?))
+        Ok(Lock::of(&md))
     })
 }
 
@@ -331,10 +331,10 @@ where
     let micro_version_id = RawJson::string(&random_hex::<8>()?);
     site.write(move |changes| {
         let bucket = bucket::open(changes, &name, &account)?;
+        let md = versioning::object(changes, &name, &key, &wanted)?;
         if !bucket.object_lock_enabled {
             return Err(no_configuration());
         }
-        let md = versioning::object(changes, &name, &key, &wanted)?;
         let mut changed = change(changes, &md)?.with_member("microVersionId", &micro_version_id)?;
         let asked = Asked {
             key: &key,
@@ -438,7 +438,8 @@ mod tests {
         let (governance, compliance) =
             (retained(Mode::Governance, NOW + 9), retained(Mode::Compliance, NOW + 9));
         governance.check_change(to(Mode::Governance, NOW + 10), NOW, false).unwrap();
-        governance.check_change(to(Mode::Compliance, NOW + 10), NOW, false).unwrap();
+        governance.check_change(to(Mode::Compliance, NOW + 10), NOW, false).unwrap_err();
+        governance.check_change(to(Mode::Compliance, NOW + 10), NOW, true).unwrap();
         governance.check_change(None, NOW, false).unwrap_err();
         governance.check_change(None, NOW, true).unwrap();
         governance.check_change(to(Mode::Governance, NOW + 1), NOW, false).unwrap_err();

@@ -20,6 +20,7 @@ mod copy;
 mod cors;
 mod data;
 mod error;
+mod form;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod headers;
@@ -44,6 +45,7 @@ mod s3;
 mod server;
 mod tags;
 mod timestamp;
+mod tolerant;
 mod uploads;
 mod versioning;
 mod write;

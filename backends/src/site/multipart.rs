@@ -1,6 +1,6 @@
 //! Multipart uploads: kept in an internal bucket of their own until they become an object (observed page).
 
-use super::access::signer;
+use super::access::{signer, trailers};
 use super::acl::{Acl, Of};
 use super::bucket::{self, BucketInfo, uploads_of};
 use super::changes::{Changes, Records};
@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub(super) const SEPARATOR: &str = "..|..";
 /// What the keys of uploads start with; parts start with the upload id.
 pub(super) const OVERVIEW: &str = "overview";
-const PART_NUMBER_MAX: i32 = 10_000;
+pub(super) const PART_NUMBER_MAX: i32 = 10_000;
 /// Every part but the last has at least so many bytes.
 const PART_BYTES_MIN: u64 = 5 << 20;
 
@@ -216,7 +216,7 @@ pub(super) async fn upload_part(
     request: S3Request<UploadPartInput>,
 ) -> Outcome<S3Response<UploadPartOutput>> {
     let account = signer(site, &request)?;
-    let mut expected = Expected::of(&request.headers, request.trailing_headers)?;
+    let mut expected = Expected::of(&request.headers, trailers(&request))?;
     let input = request.input;
     let place = Place::new(input.bucket, input.key, input.upload_id, input.part_number)?;
     if let Some(algorithm) = algorithm(site, &account, &place)? {
@@ -296,6 +296,9 @@ fn chosen(listed: &[CompletedPart], uploaded: &mut BTreeMap<i32, PartRecord>) ->
     }
     let numbers: Option<Vec<i32>> = listed.iter().map(|part| part.part_number).collect();
     let numbers = numbers.ok_or(Refusal::malformed_xml())?;
+    if listed.iter().any(|part| part.e_tag.is_none()) {
+        return Err(Refusal::malformed_xml());
+    }
     if !numbers.is_sorted_by(|earlier, later| earlier < later) {
         return Err(Refusal::invalid_part_order());
     }
@@ -371,7 +374,10 @@ pub(super) async fn complete(
     let (name, key, upload_id) = (input.bucket, input.key, input.upload_id);
     let listed = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let mut output = CompleteMultipartUploadOutput {
-        location: Some(format!("/{name}/{key}")),
+        location: Some(format!(
+            "http://{}/{name}/{key}",
+            header(&request.headers, "host").unwrap_or_default()
+        )),
         bucket: Some(name.clone()),
         key: Some(key.clone()),
         ..CompleteMultipartUploadOutput::default()
@@ -477,6 +483,27 @@ fn completed_before(
     }
 }
 
+/// Forgets everything about an upload.
+fn forget(changes: &mut Changes<'_, '_>, name: &str, key: &str, upload_id: &str) -> Outcome<()> {
+    let uploads = uploads_of(name);
+    for (number, part) in parts(changes, name, upload_id)? {
+        discard(changes, &part);
+        changes.delete(&uploads, &part_key(upload_id, number))?;
+    }
+    changes.delete(&uploads, &overview_key(key, upload_id))
+}
+
+/// Aborts every upload in progress of a bucket.
+pub(super) fn abort_all(changes: &mut Changes<'_, '_>, name: &str) -> Outcome<()> {
+    let prefix = format!("{OVERVIEW}{SEPARATOR}");
+    for (_, json) in changes.values(&uploads_of(name), &prefix, &prefix, usize::MAX)? {
+        let started = ObjectMd::parse(&json)?;
+        let (Some(key), Some(upload_id)) = (started.text("key"), started.text("uploadId")) else { continue };
+        forget(changes, name, &key, &upload_id)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn abort(
     site: &Arc<Site>,
     account: Account,
@@ -487,12 +514,7 @@ pub(super) async fn abort(
     site.write(move |changes| {
         bucket::open(changes, &name, &account)?;
         overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
-        let uploads = uploads_of(&name);
-        for (number, part) in parts(changes, &name, &upload_id)? {
-            discard(changes, &part);
-            changes.delete(&uploads, &part_key(&upload_id, number))?;
-        }
-        changes.delete(&uploads, &overview_key(&key, &upload_id))
+        forget(changes, &name, &key, &upload_id)
     })
     .await
 }

@@ -2,13 +2,19 @@
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+/// Of a body that nobody wants so much is read.
+const REST_BYTES_MAX: usize = 16 << 20;
+/// A body that nobody wants is read for so long.
+const REST_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Measures how long nothing has happened.
 struct Silence {
@@ -39,13 +45,43 @@ impl Silence {
 
 /// A request body that fails when it brings nothing for too long.
 pub(super) struct SteadyBody<B> {
-    body: B,
+    body: Arc<Mutex<B>>,
     silence: Silence,
 }
 
+/// What is left of a request body when the request has been answered.
+pub(super) struct Rest<B>(Arc<Mutex<B>>);
+
 impl<B> SteadyBody<B> {
-    pub(super) fn new(body: B, silence_max: Duration) -> Self {
-        Self { body, silence: Silence::new(silence_max) }
+    pub(super) fn new(body: B, silence_max: Duration) -> (Self, Rest<B>) {
+        let body = Arc::new(Mutex::new(body));
+        (Self { body: Arc::clone(&body), silence: Silence::new(silence_max) }, Rest(body))
+    }
+}
+
+/// Nobody panics while holding a body.
+fn lock<B>(body: &Mutex<B>) -> MutexGuard<'_, B> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
+    /// Reads what is left, within bounds: a client that is still sending when the connection closes may never see the
+    /// answer.
+    pub(super) async fn read(self) {
+        let read = async {
+            let mut left = REST_BYTES_MAX;
+            while let Some(Ok(frame)) =
+                poll_fn(|context| Pin::new(&mut *lock(&self.0)).poll_frame(context)).await
+            {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(REST_TIME_MAX, read).await.is_err() {
+            tracing::debug!("a refused body is too slow to be read to its end");
+        }
     }
 }
 
@@ -62,7 +98,8 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.body).poll_frame(context) {
+        let polled = Pin::new(&mut *lock(&this.body)).poll_frame(context);
+        match polled {
             Poll::Ready(frame) => {
                 this.silence.end();
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -76,11 +113,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        lock(&self.body).is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        lock(&self.body).size_hint()
     }
 }
 
@@ -161,17 +198,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_is_given_up_and_one_that_is_slow_is_not() {
-        let whole = SteadyBody::new(Full::new(Bytes::from_static(b"all")), MOMENT).collect().await.unwrap();
+        let whole = SteadyBody::new(Full::new(Bytes::from_static(b"all")), MOMENT).0.collect().await.unwrap();
         assert_eq!(whole.to_bytes(), "all");
         let slow = futures_util::stream::unfold(0, |count| async move {
             sleep(MOMENT / 2).await;
             let frame = Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")));
             (count < 10).then_some((frame, count + 1))
         });
-        let slow = SteadyBody::new(StreamBody::new(Box::pin(slow)), MOMENT).collect().await.unwrap();
+        let slow = SteadyBody::new(StreamBody::new(Box::pin(slow)), MOMENT).0.collect().await.unwrap();
         assert_eq!(slow.to_bytes().len(), 10);
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, io::Error>>();
-        let error = SteadyBody::new(StreamBody::new(silent), MOMENT).collect().await.unwrap_err();
+        let error = SteadyBody::new(StreamBody::new(silent), MOMENT).0.collect().await.unwrap_err();
         assert!(error.to_string().contains("nothing for too long"), "{error}");
     }
 

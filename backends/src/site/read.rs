@@ -8,6 +8,7 @@ use super::error::{Outcome, Refusal};
 use super::headers::{ContentHeaders, header, insert};
 use super::lock::Lock;
 use super::metadata::Site;
+use super::multipart::PART_NUMBER_MAX;
 use super::object::{etag, shown_version, timestamp};
 use super::pieces::Pieces;
 use super::versioning::{self, Wanted};
@@ -23,6 +24,13 @@ use std::sync::Arc;
 
 /// Parts of one answer at most.
 const PARTS_MAX: usize = 1000;
+
+/// Marks the answer to a `HEAD` about a part of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Partial;
+
+/// What an object is that was stored without a type, as S3 says it.
+const CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// A version that a read asked for, and what belongs to its answer.
 struct Found {
@@ -177,7 +185,7 @@ impl Found {
             content_language: content.content_language,
             content_length: i64::try_from(slice.length).ok(),
             content_range: self.content_range(slice),
-            content_type: content.content_type,
+            content_type: content.content_type.or_else(|| Some(CONTENT_TYPE.to_owned())),
             e_tag: Some(etag(self.md.content_md5())),
             last_modified: timestamp(self.md.last_modified()),
             parts_count: slice.parts,
@@ -213,18 +221,42 @@ fn wants_checksum(headers: &HeaderMap) -> bool {
     header(headers, "x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("enabled"))
 }
 
+/// The number of a part that a read asks for.
+fn part_number(asked: Option<i32>) -> Outcome<Option<i32>> {
+    if asked.is_some_and(|number| !(1..=PART_NUMBER_MAX).contains(&number)) {
+        return Err(Refusal::invalid_argument()
+            .with_message("Part number must be an integer between 1 and 10000, inclusive"));
+    }
+    Ok(asked)
+}
+
 pub(super) fn head(
     site: &Arc<Site>,
     request: &S3Request<HeadObjectInput>,
 ) -> Result<S3Response<HeadObjectOutput>, S3Error> {
     let input = &request.input;
     let wanted = Wanted::parse(input.version_id.as_deref())?;
+    let part = part_number(input.part_number)?;
     let found = find(site, request, &input.bucket, &input.key, &wanted)?;
     found.check(&request.headers)?;
-    let slice = found.slice(input.range.as_ref(), input.part_number, true)?;
+    let slice = found.slice(input.range.as_ref(), part, true)?;
     let (output, headers) = found.head(slice, wants_checksum(&request.headers));
+    let output = HeadObjectOutput {
+        cache_control: input.response_cache_control.clone().or(output.cache_control),
+        content_disposition: input.response_content_disposition.clone().or(output.content_disposition),
+        content_encoding: input.response_content_encoding.clone().or(output.content_encoding),
+        content_language: input.response_content_language.clone().or(output.content_language),
+        content_type: input.response_content_type.clone().or(output.content_type),
+        ..output
+    };
     let mut response = S3Response::with_headers(output, headers);
-    response.status = slice.is_partial.then_some(StatusCode::PARTIAL_CONTENT);
+    if slice.is_partial {
+        // The protocol library takes no status for this operation.
+        response.extensions.insert(Partial);
+    }
+    if let Some(expires) = input.response_expires.as_ref().and_then(http_date) {
+        insert(&mut response.headers, "expires", Some(&expires));
+    }
     Ok(response)
 }
 
@@ -234,9 +266,10 @@ pub(super) async fn get(
 ) -> Result<S3Response<GetObjectOutput>, S3Error> {
     let input = &request.input;
     let wanted = Wanted::parse(input.version_id.as_deref())?;
+    let part = part_number(input.part_number)?;
     let found = find(site, request, &input.bucket, &input.key, &wanted)?;
     found.check(&request.headers)?;
-    let slice = found.slice(input.range.as_ref(), input.part_number, false)?;
+    let slice = found.slice(input.range.as_ref(), part, false)?;
     let (head, headers) = found.head(slice, wants_checksum(&request.headers));
     let tags = i32::try_from(found.md.tags().len()).ok().filter(|count| *count > 0);
     let mut pieces = Pieces::of(found.md.locations(), slice.start, slice.length);
@@ -288,6 +321,8 @@ pub(super) fn attributes(
 ) -> Result<S3Response<GetObjectAttributesOutput>, S3Error> {
     let input = &request.input;
     let wanted = Wanted::parse(input.version_id.as_deref())?;
+    let account = signer(site, request)?;
+    site.read(|txn| bucket::open(txn, &input.bucket, &account))?;
     // The header may come several times, and with several names in it.
     let asked: Vec<String> = request
         .headers

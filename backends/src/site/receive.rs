@@ -164,8 +164,7 @@ fn broken(error: &StreamError) -> Refusal {
     let text = error.to_string();
     tracing::debug!(%error, "a request body broke off");
     if text.contains("Sha256Mismatch") {
-        Refusal { code: "XAmzContentSHA256Mismatch", ..Refusal::bad_digest() }
-            .with_message("The provided 'x-amz-content-sha256' header does not match what was computed.")
+        Refusal::sha256_mismatch()
     } else if text.contains("SignatureMismatch") {
         Refusal::signature_mismatch()
     } else {

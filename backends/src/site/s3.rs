@@ -5,11 +5,13 @@ use super::acl::{Acl, Of};
 use super::bucket::{self, Versioning, VersioningStatus};
 use super::conditions::WriteCondition;
 use super::error::{Outcome, Refusal};
+use super::headers::insert;
 use super::listing::ENTRIES_MAX;
 use super::metadata::Site;
 use super::object::timestamp;
 use super::{
-    access, acl, copy, cors, lifecycle, lists, lock, multipart, notification, read, tags, uploads, write,
+    access, acl, copy, cors, form, lifecycle, lists, lock, multipart, notification, read, tags, uploads,
+    write,
 };
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketVersioningStatus,
@@ -30,8 +32,8 @@ use s3s::dto::{
     HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
     ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
     ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner,
-    PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput,
-    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+    PostObjectInput, PostObjectOutput, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput,
+    PutBucketCorsOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
     PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketTaggingInput,
     PutBucketTaggingOutput, PutBucketVersioningInput, PutBucketVersioningOutput, PutObjectAclInput,
     PutObjectAclOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
@@ -41,6 +43,9 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 use std::sync::Arc;
+
+/// Buckets of one answer at most, where an answer is asked for in pages.
+const BUCKETS_MAX: usize = 10_000;
 
 /// The operations over one site.
 pub(super) struct Surface(pub(super) Arc<Site>);
@@ -91,7 +96,24 @@ impl S3 for Surface {
         request: S3Request<ListBucketsInput>,
     ) -> S3Result<S3Response<ListBucketsOutput>> {
         let account = signer(&self.0, &request)?;
-        let found = self.0.read(|txn| bucket::list(txn, &account.canonical_id))?;
+        let input = &request.input;
+        let asked = input.max_buckets.map(usize::try_from).transpose().ok().flatten();
+        let max = match (input.max_buckets, asked) {
+            (None, _) => usize::MAX,
+            (Some(_), Some(max)) if (1..=BUCKETS_MAX).contains(&max) => max,
+            (Some(_), _) => {
+                let message = "Argument max-buckets must be an integer between 1 and 10000";
+                return Err(Refusal::invalid_argument().with_message(message).into());
+            }
+        };
+        let prefix = input.prefix.as_deref().unwrap_or_default();
+        // A continuation token is the last name of the page before.
+        let after = input.continuation_token.as_deref().unwrap_or_default();
+        let mut found = self.0.read(|txn| bucket::list(txn, &account.canonical_id))?;
+        found.retain(|(name, _)| name.starts_with(prefix) && name.as_str() > after);
+        let is_truncated = found.len() > max;
+        found.truncate(max);
+        let next = found.last().filter(|_| is_truncated).map(|(name, _)| name.clone());
         let buckets = found.into_iter().map(|(name, created)| Bucket {
             name: Some(name),
             creation_date: timestamp(&created),
@@ -100,7 +122,8 @@ impl S3 for Surface {
         Ok(S3Response::new(ListBucketsOutput {
             buckets: Some(buckets.collect()),
             owner: Some(Owner { id: Some(account.canonical_id), display_name: Some(account.display_name) }),
-            ..ListBucketsOutput::default()
+            continuation_token: next,
+            prefix: request.input.prefix,
         }))
     }
 
@@ -172,6 +195,23 @@ impl S3 for Surface {
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         Ok(write::put(&self.0, request).await?)
+    }
+
+    async fn post_object(
+        &self,
+        request: S3Request<PostObjectInput>,
+    ) -> S3Result<S3Response<PostObjectOutput>> {
+        let headers = form::headers(&request.input)?;
+        let mut request = request.map_input(form::input);
+        request.headers = headers;
+        let written = write::put(&self.0, request).await?;
+        let mut shown = S3Response::new(PostObjectOutput::default());
+        // The protocol library says nothing of what was stored in the headers of its answer.
+        let tag = written.output.e_tag.as_ref().map(|tag| format!("\"{}\"", tag.value()));
+        insert(&mut shown.headers, "etag", tag.as_deref());
+        insert(&mut shown.headers, "x-amz-version-id", written.output.version_id.as_deref());
+        shown.output.e_tag = written.output.e_tag;
+        Ok(shown)
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {

@@ -8,7 +8,9 @@ use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
 use super::long_path;
 use super::metadata::Site;
 use super::patience::{SteadyBody, SteadyStream};
+use super::read::Partial;
 use super::s3::Surface;
+use super::tolerant::Routes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -103,7 +105,7 @@ pub(super) fn service(site: &Arc<Site>) -> S3Service {
     builder.set_auth(Accounts(Arc::clone(site)));
     builder.set_access(Accounts(Arc::clone(site)));
     builder.set_validation(Names);
-    builder.set_route(InternalRoutes(Arc::clone(site)));
+    builder.set_route(Routes::new(site));
     builder.build()
 }
 
@@ -156,7 +158,12 @@ async fn answer(
     let from_page = if is_internal { None } else { FromPage::of(&request) };
     let is_preflight = !is_internal && request.method() == Method::OPTIONS;
     let silence_max = site.config().limits.body_silence_max;
-    let request = request.map(|body| Body::http_body(SteadyBody::new(body, silence_max)));
+    let broken = BrokenBody::of(&request);
+    // Who asks before sending has not sent anything yet.
+    let awaits_consent = request.headers().contains_key("expect");
+    let (head, body) = request.into_parts();
+    let (body, rest) = SteadyBody::new(body, silence_max);
+    let request = Request::from_parts(head, Body::http_body(body));
     let answered = async {
         if is_preflight {
             Ok(cors::preflight(&site, &request).unwrap_or_else(|refusal| in_xml(&refusal)))
@@ -183,6 +190,17 @@ async fn answer(
             failed()
         }
     };
+    if !awaits_consent && (response.status().is_client_error() || response.status().is_server_error()) {
+        rest.read().await;
+    }
+    if response.extensions().get::<Partial>().is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    if let Some(broken) = broken
+        && response.status() == StatusCode::INTERNAL_SERVER_ERROR
+    {
+        response = broken.named(response).await;
+    }
     if let Some(from_page) = from_page.filter(|_| !is_preflight) {
         from_page.allow(&site, &mut response);
     }
@@ -194,6 +212,33 @@ async fn answer(
         response.headers_mut().insert("x-amz-request-id", value);
     }
     Ok(response)
+}
+
+/// A request whose body the protocol library reads by itself. If the body is not what its head says, the library takes
+/// that for an error of its own.
+struct BrokenBody {
+    refusal: Refusal,
+}
+
+impl BrokenBody {
+    fn of<B: hyper::body::Body>(request: &Request<B>) -> Option<Self> {
+        let digest = request.headers().get("x-amz-content-sha256")?.as_bytes();
+        let refusal =
+            if digest.len() == 64 { Refusal::sha256_mismatch() } else { Refusal::incomplete_body() };
+        Some(Self { refusal })
+    }
+
+    /// The answer, or what the client did wrong: errors of this site say more than the library's own.
+    async fn named(self, response: Response<Body>) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        let body = http_body_util::Limited::new(body, ERROR_BYTES_MAX).collect().await;
+        let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let xml = String::from_utf8_lossy(&bytes);
+        if element(&xml, "Code") == Some("InternalError") && element(&xml, "Message").is_none() {
+            return in_xml(&self.refusal);
+        }
+        Response::from_parts(head, Body::from(bytes))
+    }
 }
 
 /// A refusal as S3 writes it, outside of the protocol library.

@@ -11,8 +11,8 @@ use super::multipart::{self, OVERVIEW, SEPARATOR, overview};
 use super::object::{etag, timestamp};
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
-    ChecksumAlgorithm, ChecksumType, Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part,
+    Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,
+    MultipartUpload, Owner, Part,
 };
 use s3s::{S3Request, S3Response};
 
@@ -68,8 +68,8 @@ pub(super) fn parts(
     listed.truncate(max);
     let checksum = multipart::checksum_of(&started)?;
     Ok(S3Response::new(ListPartsOutput {
-        checksum_algorithm: checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.as_str())),
-        checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.as_str())),
+        checksum_algorithm: checksum.map(|(algorithm, _)| algorithm.shown()),
+        checksum_type: checksum.map(|(_, kind)| kind.shown()),
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
         upload_id: Some(input.upload_id.clone()),
@@ -142,9 +142,8 @@ pub(super) fn in_progress(
         }
         let checksum = multipart::checksum_of(&md)?;
         listed.push(MultipartUpload {
-            checksum_algorithm: checksum
-                .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.as_str())),
-            checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.as_str())),
+            checksum_algorithm: checksum.map(|(algorithm, _)| algorithm.shown()),
+            checksum_type: checksum.map(|(_, kind)| kind.shown()),
             initiated: md.text("initiated").as_deref().and_then(timestamp),
             initiator: Some(initiator(&md)),
             owner: Some(owner(&md)),

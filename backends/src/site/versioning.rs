@@ -26,7 +26,8 @@ impl Wanted {
             None | Some("") => Ok(Self::Current),
             Some("null") => Ok(Self::Null),
             Some(encoded) => {
-                VersionId::decode(encoded).map(Self::Version).map_err(|_| Refusal::invalid_argument())
+                let refusal = || Refusal::invalid_argument().with_message("Invalid version id specified");
+                VersionId::decode(encoded).map(Self::Version).map_err(|_| refusal())
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Writing and deleting objects on the S3 surface.
 
-use super::access::signer;
+use super::access::{signer, trailers};
 use super::acl::{Acl, Of};
 use super::bucket;
 use super::checksums::put_checksum;
@@ -28,6 +28,7 @@ pub(super) async fn put(
     request: S3Request<PutObjectInput>,
 ) -> Outcome<S3Response<PutObjectOutput>> {
     let account = signer(site, &request)?;
+    let trailers = trailers(&request);
     let (name, key) = (request.input.bucket, request.input.key);
     check_key(&key)?;
     let bucket = site.read(|txn| bucket::open(txn, &name, &account))?;
@@ -37,7 +38,7 @@ pub(super) async fn put(
     let condition = WriteCondition::of(&request.headers)?;
     let lock = Lock::asked(&request.headers, system_ms())?;
     lock.within(&bucket, system_ms())?;
-    let expected = Expected::of(&request.headers, request.trailing_headers)?;
+    let expected = Expected::of(&request.headers, trailers)?;
     let (incoming, checksum) = receive::receive(site.files(), request.input.body, &expected).await?;
     let (size, md5) = (incoming.size(), incoming.md5());
     let data_store_name = site.config().data_store_name.clone();

@@ -7,6 +7,7 @@ mod clients;
 mod conditions;
 mod copies;
 mod durability;
+mod everyday;
 mod harness;
 mod journal;
 mod multipart;

@@ -1,6 +1,6 @@
 //! What an internal request says: its path, its query and its headers.
 
-use crate::site::error::Outcome;
+use crate::site::error::{Outcome, Refusal};
 use crate::site::server;
 use crate::site::versioning::Wanted;
 use http::{HeaderMap, Uri};
@@ -58,5 +58,6 @@ pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
 
 /// Which version the query names.
 pub(super) fn wanted(uri: &Uri) -> Outcome<Wanted> {
-    Wanted::parse(parameter(uri, "versionId").as_deref())
+    // Upstream says more about a wrong id on S3 routes than here.
+    Wanted::parse(parameter(uri, "versionId").as_deref()).map_err(|_| Refusal::invalid_argument())
 }
