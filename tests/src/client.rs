@@ -43,6 +43,15 @@ pub fn rclone() -> Result<PathBuf, String> {
         .ok_or_else(|| "no rclone command (./ci/test installs the Debian package)".to_owned())
 }
 
+/// The program that runs the cases of versitygw's suite, or what is missing.
+pub fn versitygw() -> Result<PathBuf, String> {
+    let program = workspace().join("target/go/bin/versitygw-cases");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err("no versitygw-cases (./ci/test builds it into target/go)".to_owned())
+}
+
 /// Everything that the lists of commands in `tests/clients` find in their environment: keys, the addresses of the sites
 /// under their names, and a remote of rclone for each.
 pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {

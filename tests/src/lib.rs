@@ -2,7 +2,9 @@
 //!
 //! The suites use nothing but what users have: the command line, the S3 ports, `boto3`, `aws`, `rclone`.
 
+pub mod backlog;
 pub mod binary;
+pub mod cases;
 pub mod client;
 pub mod commands;
 pub mod dev;

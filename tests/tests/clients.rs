@@ -3,13 +3,20 @@
 
 use anyhow::{Context as _, Result, ensure};
 use backbeat_tests::binary::{run, workspace};
-use backbeat_tests::client::{aws, case_of, environment, python, rclone};
+use backbeat_tests::cases::{self, Table};
+use backbeat_tests::client::{aws, case_of, environment, python, rclone, versitygw};
 use backbeat_tests::commands;
 use backbeat_tests::dev::{Dev, Place};
 use backbeat_tests::suite::{self, Test};
-use std::fs;
-use std::process::ExitCode;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the cases of versitygw's suite may take together.
+const CASES_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// The cases of `surface.py`.
 const CASES: [&str; 8] = [
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("aws_s3api_runs_its_list", aws(), list("aws-s3api.txt")));
     tests.push(Test::new("rclone_runs_its_list_and_finds_sites_equal", rclone(), rclone_list));
     tests.push(Test::new("rclone_finds_the_sites_equal_after_the_demo", rclone(), after_the_demo));
+    tests.push(Test::new("versitygw_finds_what_its_table_says", versitygw(), versitygw_cases));
     let exit = suite::run(tests);
     // Statics are never dropped, processes have to be ended.
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -95,4 +103,51 @@ fn after_the_demo() -> Result<()> {
     let list = workspace().join("tests/clients/rclone-demo.txt");
     commands::run(&list, &environment(place.addresses()?), directory.path())?;
     dev.kill()
+}
+
+fn versitygw_cases() -> Result<()> {
+    let program = versitygw().map_err(anyhow::Error::msg)?;
+    let list = workspace().join("tests/clients/versitygw.txt");
+    let table = fs::read_to_string(&list).with_context(|| format!("failed to read {}", list.display()))?;
+    let table = Table::parse(&table).with_context(|| format!("{} is no table", list.display()))?;
+    let names = Command::new(&program).output().context("failed to start versitygw-cases")?;
+    let names: Vec<String> = String::from_utf8_lossy(&names.stdout).lines().map(str::to_owned).collect();
+    let mut complaints = table.compare_names(&names);
+
+    // A site of its own: some cases look at all buckets there are.
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::new(directory.path());
+    let dev = place.start_ready()?;
+    let results = results_of(&program, &table, &place.addresses()?.source, directory.path())?;
+    complaints.extend(table.compare_results(&cases::results(&results)?));
+    dev.kill()?;
+    ensure!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    println!("versitygw: {} cases run, {} have to pass and do", table.to_run().count(), table.passes());
+    Ok(())
+}
+
+/// What the cases of a table that are run say, one line each.
+fn results_of(program: &Path, table: &Table, source: &str, folder: &Path) -> Result<String> {
+    let (asked, answered) = (folder.join("cases"), folder.join("results"));
+    fs::write(&asked, table.to_run().collect::<Vec<_>>().join("\n")).context("failed to write the cases")?;
+    let open = |path: &Path| File::open(path).context("failed to open the cases");
+    let create = |path: &Path| File::create(path).context("failed to make a file for results");
+    let mut command = Command::new(program);
+    command.args([&format!("http://{source}"), "backbeat-dev", "backbeat-dev-secret"]);
+    command.stdin(open(&asked)?).stdout(create(&answered)?).stderr(Stdio::null());
+    for variable in ["AWS_CA_BUNDLE", "HTTP_PROXY", "http_proxy"] {
+        command.env_remove(variable);
+    }
+    let mut child = command.spawn().context("failed to start versitygw-cases")?;
+    let deadline = Instant::now() + CASES_TIME_MAX;
+    while child.try_wait()?.is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    if child.try_wait()?.is_none() {
+        child.kill().context("failed to end versitygw-cases")?;
+    }
+    let status = child.wait().context("failed to wait for versitygw-cases")?;
+    let results = fs::read_to_string(&answered).context("failed to read the results")?;
+    ensure!(status.success(), "versitygw-cases ended with {status} after {} cases", results.lines().count());
+    Ok(results)
 }
