@@ -1,6 +1,7 @@
 //! `backbeat dev` and a real client: what is written at the source arrives at every site, equal.
 
 use anyhow::{Context as _, Result, ensure};
+use backbeat_tests::backlog::Backlog;
 use backbeat_tests::binary::{run, workspace};
 use backbeat_tests::client::{aws, case, python};
 use backbeat_tests::dev::Place;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         CASES.into_iter().map(|name| Test::new(name, python(), move || on_shared(name))).collect();
     tests.push(Test::new("state_survives_a_restart_and_sigterm_ends_with_0", python(), restart));
     tests.push(Test::new("a_large_object_is_streamed_within_64_mib_of_memory", python(), large));
+    tests.push(Test::new("waiting_entries_take_no_memory", Ok::<(), String>(()), waiting));
     tests.push(Test::new("the_demo_proves_equality_and_tells_a_difference", python(), demo_twice));
     tests.push(Test::new("data_is_copied_while_it_is_in_use_and_damage_is_found", python(), data));
     tests.push(Test::new("the_quick_start_of_the_readme_works", aws(), quick_start));
@@ -66,6 +68,27 @@ fn large() -> Result<()> {
         above >> 10,
         MEMORY_MAX >> 10
     );
+    dev.kill()
+}
+
+/// What the process may take however many entries wait.
+const WAITING_MEMORY_MAX: u64 = 100 << 20;
+const WAITING: u32 = 20_000;
+
+fn waiting() -> Result<()> {
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let mut place = Place::with_site_names_of_ports(directory.path());
+    let dev = place.start_ready()?;
+    let addresses = place.addresses()?.clone();
+    tokio::runtime::Runtime::new().context("failed to start a runtime")?.block_on(async {
+        let mut backlog = Backlog::prepare(&addresses).await?;
+        backlog.tell("pause").await?;
+        backlog.grow(WAITING).await?;
+        backlog.queued(WAITING.into()).await
+    })?;
+    let (now, peak) = (dev.memory("VmRSS:")?, dev.memory("VmHWM:")?);
+    println!("{WAITING} entries wait: {} KiB, at most {} KiB before", now >> 10, peak >> 10);
+    ensure!(now <= WAITING_MEMORY_MAX, "{} KiB, {} KiB are allowed", now >> 10, WAITING_MEMORY_MAX >> 10);
     dev.kill()
 }
 

@@ -21,6 +21,8 @@ use backbeat_core::model::{
 };
 use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::time::Span;
+use backbeat_tests::backlog::Backlog;
+use backbeat_tests::dev::{Addresses, Place};
 use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::{Value, json};
@@ -52,7 +54,12 @@ fn main() -> Result<()> {
         "throughput" => runtime.block_on(throughput()),
         "latency" => runtime.block_on(latency()),
         "filter" => filter(),
-        _ => bail!("usage: bench throughput | latency | filter"),
+        "rclone" => runtime.block_on(against_rclone()),
+        "idle" => {
+            let entries = std::env::args().nth(2).map_or(Ok(1_000_000), |count| count.parse());
+            runtime.block_on(idle(entries.context("not a number of entries")?))
+        }
+        _ => bail!("usage: bench throughput | latency | filter | rclone | idle [ENTRIES]"),
     }
 }
 
@@ -127,6 +134,78 @@ async fn throughput() -> Result<()> {
     bench.stop().await
 }
 
+/// The engine against `rclone sync` between the same two sites, in turns.
+async fn against_rclone() -> Result<()> {
+    const OBJECTS: u32 = 10_000;
+    const BYTES: usize = 4 << 10;
+    let mut bench = Bench::start().await?;
+    for round in 0..4 {
+        let (rclone, engine) = if round % 2 == 0 {
+            let rclone = bench.rclone(BYTES, OBJECTS, round).await?;
+            (rclone, bench.engine(BYTES, OBJECTS, round).await?)
+        } else {
+            let engine = bench.engine(BYTES, OBJECTS, round).await?;
+            (bench.rclone(BYTES, OBJECTS, round).await?, engine)
+        };
+        let rate = |time: Duration| f64::from(OBJECTS) / time.as_secs_f64();
+        println!(
+            "{}",
+            json!({
+                "object_bytes": BYTES, "objects": OBJECTS, "round": round,
+                "rclone_objects_per_s": rate(rclone), "engine_objects_per_s": rate(engine),
+                "engine_to_rclone": rclone.as_secs_f64() / engine.as_secs_f64(),
+            })
+        );
+    }
+    bench.stop().await
+}
+
+/// Memory and processor time of `backbeat dev` as a process: with nothing to do, while `entries` wait, and at work again.
+async fn idle(entries: u32) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut place = Place::with_site_names_of_ports(directory.path());
+    let dev = place.start_ready()?;
+    let mut backlog = Backlog::prepare(place.addresses()?).await?;
+    let mib = |name: &str| anyhow::Ok(dev.memory(name)? >> 20);
+    let look = async |phase: &str, waiting: u64| -> Result<()> {
+        const LOOK_S: u32 = 30;
+        let before = dev.processor_s()?;
+        tokio::time::sleep(Duration::from_secs(LOOK_S.into())).await;
+        let percent = (dev.processor_s()? - before) * 100.0 / f64::from(LOOK_S);
+        println!(
+            "{}",
+            json!({
+                "phase": phase, "waiting": waiting, "memory_mib": mib("VmRSS:")?, "peak_mib": mib("VmHWM:")?,
+                "core_percent": percent,
+            })
+        );
+        Ok(())
+    };
+    look("idle", 0).await?;
+    backlog.tell("pause").await?;
+    let since = Instant::now();
+    let steps = 10;
+    for step in 1..=steps {
+        backlog.grow(entries / steps).await?;
+        println!(
+            "{}",
+            json!({
+                "phase": "growing", "markers": entries / steps * step, "seconds": since.elapsed().as_secs(),
+                "memory_mib": mib("VmRSS:")?, "peak_mib": mib("VmHWM:")?,
+            })
+        );
+    }
+    backlog.queued(u64::from(entries / steps * steps)).await?;
+    println!("{}", json!({"phase": "queued", "seconds": since.elapsed().as_secs()}));
+    look("waiting", backlog.pending().await?).await?;
+    backlog.tell("resume").await?;
+    look("at work", backlog.pending().await?).await?;
+    backlog.tell("pause").await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    look("waiting again", backlog.pending().await?).await?;
+    dev.kill()
+}
+
 /// From the answer to a put until the source says COMPLETED, one object at a time.
 async fn latency() -> Result<()> {
     let bench = Bench::start().await?;
@@ -189,6 +268,36 @@ impl Bench {
         let since = Instant::now();
         self.tell("resume").await?;
         self.settled(BATCH_TIME_MAX).await?;
+        Ok(since.elapsed())
+    }
+
+    /// Copies `count` objects with `rclone sync`; returns how long it took.
+    async fn rclone(&mut self, size: usize, count: u32, round: u32) -> Result<Duration> {
+        let bucket = format!("rclone-{size}-{round}");
+        self.bucket(&bucket).await?;
+        let puts = (0..count).map(|number| {
+            let (bench, bucket) = (&*self, &bucket);
+            async move { bench.put(bucket, &format!("object-{number:06}"), size).await }
+        });
+        let put: Vec<_> = stream::iter(puts).buffer_unordered(CONCURRENCY).collect().await;
+        put.into_iter().collect::<Result<Vec<_>>>()?;
+        let addresses = self.stack.addresses();
+        let addresses = Addresses {
+            source: addresses.source.to_string(),
+            targets: vec![(SITE.to_owned(), addresses.targets[0].1.to_string())],
+            api: addresses.api.to_string(),
+        };
+        let mut rclone = std::process::Command::new("rclone");
+        rclone.args(["sync", &format!("SOURCE:{bucket}"), &format!("{}:{bucket}", SITE.to_uppercase())]);
+        // As many at once as the engine has; nothing is looked up that is known.
+        let at_once = CONCURRENCY.to_string();
+        rclone.args(["--transfers", &at_once, "--checkers", &at_once]);
+        rclone.args(["--fast-list", "--s3-no-check-bucket", "--quiet"]);
+        rclone.envs(backbeat_tests::client::environment(&addresses));
+        let since = Instant::now();
+        let status =
+            tokio::task::spawn_blocking(move || rclone.status()).await?.context("failed to start rclone")?;
+        ensure!(status.success(), "rclone ended with {status}");
         Ok(since.elapsed())
     }
 
