@@ -140,7 +140,7 @@ async fn against_rclone() -> Result<()> {
     const BYTES: usize = 4 << 10;
     let mut bench = Bench::start().await?;
     for round in 0..4 {
-        let (rclone, engine) = if round % 2 == 0 {
+        let ((rclone, again), engine) = if round % 2 == 0 {
             let rclone = bench.rclone(BYTES, OBJECTS, round).await?;
             (rclone, bench.engine(BYTES, OBJECTS, round).await?)
         } else {
@@ -154,6 +154,7 @@ async fn against_rclone() -> Result<()> {
                 "object_bytes": BYTES, "objects": OBJECTS, "round": round,
                 "rclone_objects_per_s": rate(rclone), "engine_objects_per_s": rate(engine),
                 "engine_to_rclone": rclone.as_secs_f64() / engine.as_secs_f64(),
+                "rclone_again_ms": u64::try_from(again.as_millis())?,
             })
         );
     }
@@ -167,6 +168,18 @@ async fn idle(entries: u32) -> Result<()> {
     let dev = place.start_ready()?;
     let mut backlog = Backlog::prepare(place.addresses()?).await?;
     let mib = |name: &str| anyhow::Ok(dev.memory(name)? >> 20);
+    // The journal is still being pruned for a while after the last change.
+    let quiet = async || -> Result<u64> {
+        let since = Instant::now();
+        loop {
+            let before = dev.processor_s()?;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            if dev.processor_s()? - before < 0.05 {
+                return Ok(since.elapsed().as_secs());
+            }
+            ensure!(since.elapsed() < BATCH_TIME_MAX, "the process does not come to rest");
+        }
+    };
     let look = async |phase: &str, waiting: u64| -> Result<()> {
         const LOOK_S: u32 = 30;
         let before = dev.processor_s()?;
@@ -196,12 +209,13 @@ async fn idle(entries: u32) -> Result<()> {
         );
     }
     backlog.queued(u64::from(entries / steps * steps)).await?;
-    println!("{}", json!({"phase": "queued", "seconds": since.elapsed().as_secs()}));
+    let queued_s = since.elapsed().as_secs();
+    println!("{}", json!({"phase": "queued", "seconds": queued_s, "at_rest_after_s": quiet().await?}));
     look("waiting", backlog.pending().await?).await?;
     backlog.tell("resume").await?;
     look("at work", backlog.pending().await?).await?;
     backlog.tell("pause").await?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    println!("{}", json!({"phase": "paused", "at_rest_after_s": quiet().await?}));
     look("waiting again", backlog.pending().await?).await?;
     dev.kill()
 }
@@ -271,8 +285,9 @@ impl Bench {
         Ok(since.elapsed())
     }
 
-    /// Copies `count` objects with `rclone sync`; returns how long it took.
-    async fn rclone(&mut self, size: usize, count: u32, round: u32) -> Result<Duration> {
+    /// Copies `count` objects with `rclone sync`; returns how long it took, and how long the same command takes when
+    /// nothing has changed since.
+    async fn rclone(&mut self, size: usize, count: u32, round: u32) -> Result<(Duration, Duration)> {
         let bucket = format!("rclone-{size}-{round}");
         self.bucket(&bucket).await?;
         let puts = (0..count).map(|number| {
@@ -294,11 +309,16 @@ impl Bench {
         rclone.args(["--transfers", &at_once, "--checkers", &at_once]);
         rclone.args(["--fast-list", "--s3-no-check-bucket", "--quiet"]);
         rclone.envs(backbeat_tests::client::environment(&addresses));
-        let since = Instant::now();
-        let status =
-            tokio::task::spawn_blocking(move || rclone.status()).await?.context("failed to start rclone")?;
-        ensure!(status.success(), "rclone ended with {status}");
-        Ok(since.elapsed())
+        tokio::task::spawn_blocking(move || {
+            let mut timed = || -> Result<Duration> {
+                let since = Instant::now();
+                let status = rclone.status().context("failed to start rclone")?;
+                ensure!(status.success(), "rclone ended with {status}");
+                Ok(since.elapsed())
+            };
+            Ok((timed()?, timed()?))
+        })
+        .await?
     }
 
     /// Replicates `count` objects without the engine; returns how long it took.
