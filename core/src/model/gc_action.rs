@@ -62,3 +62,39 @@ impl GcAction {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ObjectMd;
+    use super::*;
+    use crate::id::{Bucket, ObjectKey};
+
+    #[test]
+    fn the_message_names_the_data_of_every_part() {
+        let md = r#"{"owner-id":"o","dataStoreName":"here","last-modified":"2020-01-01T00:00:00.000Z","versionId":"v1","location":[{"key":"k1","size":3,"start":0,"dataStoreName":"here","dataStoreETag":"1:e1","dataStoreType":"file"},{"key":"k2","size":4,"start":3,"dataStoreName":"here","dataStoreETag":"2:e2","dataStoreType":"file"}]}"#;
+        let md = ObjectMd::parse(md).expect("a document");
+        let key = ObjectKey::from("key \"1\"");
+        let action = GcAction::transient_source(&ObjectEntry::of(Bucket::from("b"), &key, md));
+        assert_eq!(action.locations().len(), 2);
+        let message = action.to_message("action", "request");
+        let message: serde_json::Value = serde_json::from_str(&message).expect("it is JSON");
+        assert_eq!(message["action"], "deleteData");
+        assert_eq!(
+            (&message["actionId"], &message["contextInfo"]["reqId"]),
+            (&"action".into(), &"request".into())
+        );
+        assert_eq!(message["contextInfo"]["ruleType"], "transient");
+        assert_eq!(message["contextInfo"]["versionId"], "v1");
+        assert_eq!(message["source"]["objectKey"], "key \"1\"");
+        assert_eq!(message["source"]["storageClass"], "here");
+        assert_eq!(message["target"]["owner"], "o");
+        let keys: Vec<&str> = message["target"]["locations"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|location| location["key"].as_str())
+            .collect();
+        assert_eq!(keys, ["k1", "k2"]);
+        assert!(message["target"]["locations"][0].get("dataStoreType").is_none());
+    }
+}

@@ -347,6 +347,65 @@ mod tests {
         assert_eq!(read, config);
     }
 
+    /// A rule; parts that are empty are left out.
+    fn rule(id: &str, prefix: &str, classes: &str, bucket: &str) -> String {
+        let part = |name: &str, text: &str| {
+            if text.is_empty() { String::new() } else { format!("<{name}>{text}</{name}>") }
+        };
+        let id = part("ID", id);
+        let destination = part("Bucket", bucket) + &part("StorageClass", classes);
+        format!(
+            "<Rule>{id}<Status>Enabled</Status><Prefix>{prefix}</Prefix><Destination>{destination}</Destination></Rule>"
+        )
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_configuration_has_a_code_and_a_reason() {
+        const BUCKET: &str = "arn:aws:s3:::dst";
+        let two = |first: String, second: String| first + &second;
+        for (body, code, reason) in [
+            (String::new(), "MalformedXML", "not well-formed"),
+            (RULE.replace("Enabled", "Perhaps"), "MalformedXML", "not well-formed"),
+            (rule("", &"p".repeat(1025), "", BUCKET), "InvalidArgument", "longer than maximum"),
+            (two(rule("1", "a", "", BUCKET), rule("2", "ab", "", BUCKET)), "InvalidRequest", "overlapping"),
+            (two(rule("1", "a", "", BUCKET), rule("1", "b", "", BUCKET)), "InvalidRequest", "must be unique"),
+            (rule(&"i".repeat(256), "a", "", BUCKET), "InvalidArgument", "greater than 255"),
+            (rule("", "a", "nowhere", BUCKET), "MalformedXML", "not well-formed"),
+            (rule("", "a", "a", ""), "MalformedXML", "not well-formed"),
+            (RULE.replace(BUCKET, ""), "InvalidArgument", "null or empty"),
+            (rule("", "a", "a", "dst"), "InvalidArgument", "Invalid bucket ARN"),
+            (rule("", "a", "a", "arn:aws:s3:::A_B"), "InvalidArgument", "not valid"),
+            (
+                two(rule("1", "a", "a", BUCKET), rule("2", "b", "a", "arn:aws:s3:::other")),
+                "InvalidRequest",
+                "must be same",
+            ),
+            (
+                (0..=RULES_MAX).map(|index| rule("", &format!("{index:04}"), "", BUCKET)).collect(),
+                "InvalidRequest",
+                "cannot exceed",
+            ),
+        ] {
+            let error = parse("arn:aws:iam::12:role/r", &body, true).expect_err(reason);
+            assert_eq!(error.code, code, "{}", error.description);
+            assert!(error.description.contains(reason), "{}", error.description);
+        }
+        let error = ReplicationConfiguration::parse("<Other/>", &rules(true), String::new);
+        assert_eq!(error.expect_err("another document").code, "MalformedXML");
+    }
+
+    #[test]
+    fn storage_classes_name_sites_and_the_one_to_read_from() {
+        let role = "arn:aws:iam::12:role/r";
+        let config = parse(role, &rule("", "a", "a,c:preferred_read", "arn:aws:s3:::dst"), true);
+        let config = config.expect("accepted");
+        assert_eq!(config.preferred_read_location.as_deref(), Some("c"));
+        assert_eq!(config.destination.as_deref(), Some("arn:aws:s3:::dst"));
+        // A cloud location needs no bucket; a class of S3's own stands for the default site.
+        assert_eq!(parse(role, &rule("", "a", "c", ""), true).expect("accepted").destination, None);
+        assert_eq!(parse(role, &rule("", "a", "STANDARD_IA", "arn:aws:s3:::dst"), true).map(|_| ()), Ok(()));
+    }
+
     #[test]
     fn bucket_names_follow_the_rules_of_dns() {
         for name in ["abc", "a.b-c.d", "1.2.3.4.5", "a--b"] {

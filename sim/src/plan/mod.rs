@@ -117,6 +117,12 @@ impl Plan {
         match self.broken {
             Broken::Site(site) if sites < 2 || site.index() >= sites => self.broken = Broken::Nothing,
             Broken::Process(process) if process.index() >= processes => self.broken = Broken::Nothing,
+            // Somebody else has to take over.
+            Broken::Process(process)
+                if shape.processors < 2 && (2..processes - 2).contains(&process.index()) =>
+            {
+                self.broken = Broken::Nothing;
+            }
             Broken::Site(_) | Broken::Process(_) | Broken::Nothing => {}
         }
         let keys = u16::try_from(shape.keys.len()).expect("few keys");
@@ -177,11 +183,15 @@ mod tests {
         let mut plan = runner::run(Scenario::Small, 3, false).plan;
         plan.shape.source_compares = false;
         plan.shape.kinds = vec![TargetKind::MintsVersions { conditional: true }];
-        plan.broken = Broken::Site(SiteId(4));
+        plan.broken = Broken::Process(ProcId(2));
+        plan.shape.processors = 1;
         plan.strikes.push(Strike { at: 0, skip: 0, fault: Fault::JournalCut, roll: 0 });
         plan.normalise();
         assert_eq!(plan.shape.kinds, [TargetKind::KeepsVersions]);
         assert_eq!(plan.broken, Broken::Nothing);
         assert!(plan.strikes.iter().all(|strike| strike.fault != Fault::JournalCut));
+        plan.broken = Broken::Site(SiteId(0));
+        plan.normalise();
+        assert_eq!(plan.broken, Broken::Nothing, "the only site has to live");
     }
 }
