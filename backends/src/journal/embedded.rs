@@ -57,7 +57,7 @@ impl EmbeddedJournal {
 fn converted(record: site::JournalRecord) -> LogRecord {
     let entry = |entry: site::JournalEntry| match (entry.kind, entry.value) {
         (site::EntryKind::Put, Some(value)) => LogEntry::put(entry.key, value),
-        (site::EntryKind::Put, None) => LogEntry { kind: Arc::from("put"), ..LogEntry::del(entry.key) },
+        (site::EntryKind::Put, None) => LogEntry { kind: "put".into(), ..LogEntry::del(entry.key) },
         (site::EntryKind::Del, _) => LogEntry::del(entry.key),
     };
     LogRecord {

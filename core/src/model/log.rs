@@ -1,6 +1,8 @@
 //! Journal records as a source hands them out, and entries as the populator's filter sees them.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::OnceLock;
+
+use smol_str::SmolStr;
 
 use crate::id::Bucket;
 
@@ -25,8 +27,8 @@ pub enum LogError {
 
 const NO_OBJECT: &str = "it is not an object";
 
-/// The commonest kind of entry, shared by all.
-static PUT: LazyLock<Arc<str>> = LazyLock::new(|| "put".into());
+/// The commonest kind of entry.
+const PUT: SmolStr = SmolStr::new_static("put");
 
 /// The stored value of a key: a text, and the metadata in it, which is read once at most, however many readers the record has.
 #[derive(Clone, Debug)]
@@ -79,22 +81,22 @@ impl<T: Into<Text>> From<T> for StoredValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     /// What happened: `put`, `del`, or whatever else the source says.
-    pub kind: Arc<str>,
+    pub kind: SmolStr,
     /// The stored metadata key, format prefix included; records of bucket attributes have none.
-    pub key: Option<Arc<str>>,
+    pub key: Option<SmolStr>,
     /// The stored value; deletes have none.
     pub value: Option<StoredValue>,
     /// When the operation happened, if the source tells: ISO 8601.
-    pub timestamp: Option<Arc<str>>,
+    pub timestamp: Option<SmolStr>,
     /// The version id that the source tells beside the value, if any.
-    pub version_id: Option<Arc<str>>,
+    pub version_id: Option<SmolStr>,
 }
 
 impl LogEntry {
     /// A key was written.
-    pub fn put(key: impl Into<Arc<str>>, value: impl Into<StoredValue>) -> Self {
+    pub fn put(key: impl Into<SmolStr>, value: impl Into<StoredValue>) -> Self {
         Self {
-            kind: PUT.clone(),
+            kind: PUT,
             key: Some(key.into()),
             value: Some(value.into()),
             timestamp: None,
@@ -103,20 +105,26 @@ impl LogEntry {
     }
 
     /// A key was removed.
-    pub fn del(key: impl Into<Arc<str>>) -> Self {
-        Self { kind: "del".into(), key: Some(key.into()), value: None, timestamp: None, version_id: None }
+    pub fn del(key: impl Into<SmolStr>) -> Self {
+        Self {
+            kind: SmolStr::new_static("del"),
+            key: Some(key.into()),
+            value: None,
+            timestamp: None,
+            version_id: None,
+        }
     }
 
     /// Passes over the entry at `cursor`; `None` if the value there is not an object.
     fn read(cursor: &mut Cursor<'_>) -> Result<Option<Self>, JsonError> {
-        let mut entry = Self { kind: PUT.clone(), key: None, value: None, timestamp: None, version_id: None };
+        let mut entry = Self { kind: PUT, key: None, value: None, timestamp: None, version_id: None };
         let is_object = cursor.members(|cursor, name| {
             match name {
                 // Raft logs leave the type of a put out (replication reference 2.1).
                 b"type" => {
                     entry.kind = match cursor.scalar()? {
-                        Scalar::Text(kind) if *kind != **PUT => kind.as_ref().into(),
-                        Scalar::Text(_) | Scalar::Other(_) => PUT.clone(),
+                        Scalar::Text(kind) if *kind != *PUT => kind.as_ref().into(),
+                        Scalar::Text(_) | Scalar::Other(_) => PUT,
                     }
                 }
                 b"key" => entry.key = shared(&cursor.scalar()?),
@@ -170,7 +178,7 @@ impl LogEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
     /// When the record was committed: ISO 8601.
-    pub timestamp: Option<Arc<str>>,
+    pub timestamp: Option<SmolStr>,
     /// The bucket, or one of the special names in [`super::METASTORE`] and [`super::USERS_BUCKET`].
     pub db: Bucket,
     /// The changes, in order.
@@ -313,11 +321,7 @@ impl Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rest {
     /// Built from a journal record.
-    Overhead {
-        commit_timestamp: Option<Arc<str>>,
-        op_timestamp: Option<Arc<str>>,
-        version_id: Option<Arc<str>>,
-    },
+    Overhead { commit_timestamp: Option<SmolStr>, op_timestamp: Option<SmolStr>, version_id: Option<SmolStr> },
     /// Read as a document of its own: every member in its place.
     Document(Vec<Slot>),
 }
@@ -424,7 +428,7 @@ fn compact(slots: &[Slot]) -> Vec<Slot> {
         .collect()
 }
 
-fn shared(value: &Scalar<'_>) -> Option<Arc<str>> {
+fn shared(value: &Scalar<'_>) -> Option<SmolStr> {
     match value {
         Scalar::Text(content) => Some(content.as_ref().into()),
         Scalar::Other(_) => None,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::id::{Bucket, Site};
 
 use super::json_text::{Members, RawJson, decode_string, text_of};
@@ -126,7 +128,7 @@ fn parse(payload: &[u8]) -> Result<Message, String> {
     }
     if envelope.kind == "\"del\"" {
         let (bucket, key) = bucket_and_key(&envelope)?;
-        return Ok(Message::DeleteOp { bucket, key: key.unwrap_or_else(|| "".into()) });
+        return Ok(Message::DeleteOp { bucket, key: key.unwrap_or_default().as_str().into() });
     }
     if envelope.bucket.as_ref().and_then(Field::as_text) == Some(USERS_BUCKET) {
         return bucket_message(&envelope);
@@ -156,7 +158,7 @@ fn parse(payload: &[u8]) -> Result<Message, String> {
 }
 
 /// The bucket must be text; the key may be missing (then the object key is empty) but not be anything else.
-fn bucket_and_key(envelope: &Envelope<'_>) -> Result<(Bucket, Option<Arc<str>>), String> {
+fn bucket_and_key(envelope: &Envelope<'_>) -> Result<(Bucket, Option<SmolStr>), String> {
     let bucket =
         envelope.bucket.as_ref().and_then(Field::as_text).ok_or("the bucket is missing or not text")?;
     let key = match &envelope.key {

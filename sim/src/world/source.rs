@@ -174,8 +174,10 @@ pub struct SourceSite {
     changes: u64,
     asked_with_data: ReplicationInfo,
     asked_without_data: ReplicationInfo,
-    /// The commit time that every record carries: nothing depends on it.
-    stamp: Arc<str>,
+    /// A record without entries: its bucket, and a commit time on which nothing depends.
+    blank: LogRecord,
+    /// The values that records hold in runs that do not go over the wire, by what they say.
+    values: Vec<((bool, bool, OverallStatus), StoredValue)>,
     /// What the metadata of every new version starts from.
     template: ObjectMd,
 }
@@ -288,7 +290,12 @@ impl SourceSite {
             changes: 0,
             asked_with_data,
             asked_without_data,
-            stamp: "2026-11-20T16:26:15.045Z".into(),
+            blank: LogRecord {
+                timestamp: Some("2026-11-20T16:26:15Z".into()),
+                db: Bucket::from(SOURCE_BUCKET),
+                entries: Vec::new(),
+            },
+            values: Vec::new(),
             template,
         }
     }
@@ -503,7 +510,8 @@ impl SourceSite {
             if let Some(next) = self.latest[key.index()] {
                 let md = self.md(next).cloned().expect("existing versions have metadata");
                 let asks = asks_as_master(&md);
-                self.append(next, LogEntry::put(object_key.as_str(), self.journaled(&md)), Some(md), asks);
+                let value = self.journaled(&md);
+                self.append(next, LogEntry::put(object_key.as_str(), value), Some(md), asks);
             } else {
                 self.append(version, LogEntry::del(object_key.as_str()), None, false);
             }
@@ -529,29 +537,30 @@ impl SourceSite {
 
     /// The value of a journal record: the whole document in runs that go over the wire, else the members that the populator
     /// decides by (the document itself travels beside it).
-    fn journaled(&self, md: &ObjectMd) -> StoredValue {
+    fn journaled(&mut self, md: &ObjectMd) -> StoredValue {
         if self.wire {
             return md.to_json().into();
         }
-        let mut text = String::with_capacity(128);
-        text.push('{');
-        if let Some(id) = md.version_id() {
-            text.push_str("\"versionId\":\"");
-            text.push_str(id.as_str());
-            text.push_str("\",");
-        }
-        if md.is_null() {
-            text.push_str("\"isNull\":true,");
-        }
-        text.push_str("\"replicationInfo\":{\"status\":\"");
-        text.push_str(md.replication().status().as_str());
-        text.push_str("\"}}");
+        let said = (md.version_id().is_some(), md.is_null(), md.replication().status().clone());
+        let known = self.values.iter().find(|(says, _)| *says == said);
+        let text = match known {
+            Some((_, value)) => value.text().clone(),
+            None => {
+                let id = if said.0 { r#""versionId":"an id","# } else { "" };
+                let null = if said.1 { r#""isNull":true,"# } else { "" };
+                let status = said.2.as_str();
+                let value = format!(r#"{{{id}{null}"replicationInfo":{{"status":"{status}"}}}}"#);
+                let value = StoredValue::from(value);
+                let text = value.text().clone();
+                self.values.push((said, value));
+                text
+            }
+        };
         StoredValue::known(text, md.clone())
     }
 
     fn append(&mut self, version: VerId, entry: LogEntry, md: Option<ObjectMd>, qualifies: bool) {
-        let record =
-            LogRecord { timestamp: Some(self.stamp.clone()), db: self.bucket.clone(), entries: vec![entry] };
+        let record = LogRecord { entries: vec![entry], ..self.blank.clone() };
         let record = Arc::new(record);
         self.journal.push(JournalRecord { record, version, md, qualifies });
     }

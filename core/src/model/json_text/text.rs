@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use smol_str::SmolStr;
+
 use super::write_string;
 
 /// Text of which the spelling as a JSON string is kept where it was read. Journal entries carry a whole document as such a string,
@@ -14,7 +16,7 @@ pub struct Text(Form);
 
 #[derive(Clone)]
 enum Form {
-    Content(Arc<str>),
+    Content(SmolStr),
     Quoting(Arc<Quoting>),
 }
 
@@ -42,8 +44,8 @@ impl Text {
         }
     }
 
-    /// The content as shared text.
-    pub(in crate::model) fn shared(&self) -> Arc<str> {
+    /// The content as text that is cheap to copy.
+    pub(in crate::model) fn shared(&self) -> SmolStr {
         match &self.0 {
             Form::Content(content) => content.clone(),
             Form::Quoting(_) => self.as_str().into(),
@@ -79,7 +81,7 @@ impl Text {
     }
 }
 
-impl<T: Into<Arc<str>>> From<T> for Text {
+impl<T: Into<SmolStr>> From<T> for Text {
     fn from(content: T) -> Self {
         Self(Form::Content(content.into()))
     }
