@@ -1,7 +1,7 @@
 //! What every queue machine has in common: owned partitions with their epochs, a ledger per topic partition, commits one
 //! at a time, the way partitions are given back (decisions D5 and D7), and the words in which it talks to the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::call::{Ending, RefusalKind};
 use crate::id::{EffectId, EffectIds, Epoch, Offset, Partition, TopicPartition};
@@ -104,8 +104,8 @@ struct Owned {
 #[derive(Debug, Default)]
 pub(crate) struct Consumer {
     owned: BTreeMap<Partition, Owned>,
-    /// Topic partitions whose commit point may have moved.
-    dirty: BTreeSet<TopicPartition>,
+    /// Topic partitions whose commit point may have moved, in order: few at a time.
+    dirty: Vec<TopicPartition>,
     commits: InFlight<TopicPartition>,
     /// How many partitions are on their way out.
     leaving: usize,
@@ -148,17 +148,20 @@ impl Consumer {
         if let Some(source) = self.source_mut(from)
             && source.ledger.settled(offset)
         {
-            self.dirty.insert(from);
+            self.touch(from);
+        }
+    }
+
+    fn touch(&mut self, from: TopicPartition) {
+        if let Err(place) = self.dirty.binary_search(&from) {
+            self.dirty.insert(place, from);
         }
     }
 
     /// The next commit to carry out, if any commit point moved that has no commit under way.
     pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<QueueEffect> {
-        // Asked after every event, and mostly for nothing.
-        if self.dirty.is_empty() {
-            return None;
-        }
-        while let Some(from) = self.dirty.pop_first() {
+        while !self.dirty.is_empty() {
+            let from = self.dirty.remove(0);
             let Some(owned) = self.owned.get_mut(&from.partition) else { continue };
             let epoch = owned.epoch;
             let Some(source) = owned.sources.get_mut(usize::from(from.topic)) else { continue };
@@ -185,13 +188,13 @@ impl Consumer {
             Ending::Applied(()) => {
                 assert!(upto >= source.committed, "I1: commit of {from:?} went back to {upto:?}");
                 source.committed = upto;
-                self.dirty.insert(from);
+                self.touch(from);
             }
             // Somebody else owns the partition now; the news of it is on its way.
             Ending::Refused(refusal) if refusal.kind == RefusalKind::Fenced => {}
             // The same or a later point is committed again; offsets only grow, so repeating is harmless.
             Ending::Refused(_) | Ending::Unknown => {
-                self.dirty.insert(from);
+                self.touch(from);
             }
         }
     }

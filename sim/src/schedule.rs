@@ -32,8 +32,13 @@ impl<T> Schedule<T> {
         self.sequence += 1;
         let key = u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot);
         // Most are due soon: the place is near the end.
-        let earlier = self.order.iter().rev().take_while(|&&waiting| waiting < key).count();
-        self.order.insert(self.order.len() - earlier, key);
+        let mut place = self.order.len();
+        self.order.push(key);
+        while place > 0 && self.order[place - 1] < key {
+            self.order[place] = self.order[place - 1];
+            place -= 1;
+        }
+        self.order[place] = key;
     }
 
     /// Takes the next item and moves the clock to its time.

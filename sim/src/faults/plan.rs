@@ -70,15 +70,12 @@ impl FaultPlan {
     }
 
     /// An opportunity for a fault that strikes single requests or at ticks: whether it strikes, and if so, how.
-    #[inline]
     pub fn meets(&mut self, fault: Fault, now: u64) -> Option<Strike> {
-        // Most faults do not exist in most runs.
-        let strength = self.strength(fault);
-        if strength == 0 { None } else { self.draw(fault, strength, now) }
-    }
-
-    fn draw(&mut self, fault: Fault, strength: u32, now: u64) -> Option<Strike> {
         let index = fault.index();
+        let strength = self.strength(fault);
+        if strength == 0 {
+            return None;
+        }
         let (last, passed) = &mut self.passed[index];
         if *last == now {
             *passed += 1;

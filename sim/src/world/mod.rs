@@ -396,8 +396,16 @@ impl<R: Rules> World<R> {
     }
 
     /// Whether `fault` strikes this time. Its details are drawn from `struck`.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "asked eight times a step, and mostly of faults that do not exist"
+    )]
+    #[inline(always)]
     fn strikes(&mut self, fault: Fault) -> bool {
+        self.plan.strength(fault) > 0 && self.meets(fault)
+    }
+
+    fn meets(&mut self, fault: Fault) -> bool {
         let Some(strike) = self.plan.meets(fault, self.schedule.now()) else { return false };
         self.counters.count(fault);
         self.struck = Rng::new(u64::from(strike.roll));
