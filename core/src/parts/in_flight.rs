@@ -71,6 +71,7 @@ impl<T> InFlight<T> {
         self.entries.is_empty()
     }
 
+    #[inline]
     fn place(&self, id: EffectId) -> Result<usize, usize> {
         // The oldest is the likeliest to end.
         match self.entries.front() {

@@ -70,6 +70,7 @@ impl FaultPlan {
     }
 
     /// An opportunity for a fault that strikes single requests or at ticks: whether it strikes, and if so, how.
+    #[inline]
     pub fn meets(&mut self, fault: Fault, now: u64) -> Option<Strike> {
         let index = fault.index();
         let strength = self.strength(fault);

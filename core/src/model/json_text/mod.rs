@@ -24,6 +24,9 @@ pub(super) use write::{write_canonical, write_compact, write_name, write_plain_n
 /// How deep arrays and objects may nest. Deeper text is refused, so a hostile document cannot exhaust the stack.
 const DEPTH_MAX: u32 = 128;
 
+/// Contents that need no allocation, quotes included: what a short text holds in place.
+const SHORT_MAX: usize = 21;
+
 /// Why a text is not usable JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not valid JSON at byte {offset}: {reason}")]
@@ -52,6 +55,14 @@ impl RawJson {
 
     /// The JSON string whose content is `content`.
     pub fn string(content: &str) -> Self {
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if content.len() <= SHORT_MAX && content.bytes().all(is_plain) {
+            let mut text = SmolStrBuilder::new();
+            text.push('"');
+            text.push_str(content);
+            text.push('"');
+            return Self(text.finish());
+        }
         let mut text = String::with_capacity(content.len() + 2);
         write_string(&mut text, content);
         Self(text.into())

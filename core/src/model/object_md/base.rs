@@ -190,8 +190,8 @@ impl Base {
         }
         let digest = digest::member(name, raw);
         // A default may be spelled in another way, but no text without escapes is.
-        let is_plain_text = raw.starts_with('"') && !raw.contains('\\');
-        let is_default = |default| !is_plain_text && digest == digest::member(name, default);
+        let is_plain_text = || raw.starts_with('"') && !raw.contains('\\');
+        let is_default = |default| !is_plain_text() && digest == digest::member(name, default);
         if default.is_some_and(is_default) { 0 } else { digest }
     }
 }
