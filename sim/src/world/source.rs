@@ -543,18 +543,17 @@ impl SourceSite {
         }
         let said = (md.version_id().is_some(), md.is_null(), md.replication().status().clone());
         let known = self.values.iter().find(|(says, _)| *says == said);
-        let text = match known {
-            Some((_, value)) => value.text().clone(),
-            None => {
-                let id = if said.0 { r#""versionId":"an id","# } else { "" };
-                let null = if said.1 { r#""isNull":true,"# } else { "" };
-                let status = said.2.as_str();
-                let value = format!(r#"{{{id}{null}"replicationInfo":{{"status":"{status}"}}}}"#);
-                let value = StoredValue::from(value);
-                let text = value.text().clone();
-                self.values.push((said, value));
-                text
-            }
+        let text = if let Some((_, value)) = known {
+            value.text().clone()
+        } else {
+            let id = if said.0 { r#""versionId":"an id","# } else { "" };
+            let null = if said.1 { r#""isNull":true,"# } else { "" };
+            let status = said.2.as_str();
+            let value = format!(r#"{{{id}{null}"replicationInfo":{{"status":"{status}"}}}}"#);
+            let value = StoredValue::from(value);
+            let text = value.text().clone();
+            self.values.push((said, value));
+            text
         };
         StoredValue::known(text, md.clone())
     }
