@@ -70,7 +70,8 @@ impl FaultPlan {
     }
 
     /// An opportunity for a fault that strikes single requests or at ticks: whether it strikes, and if so, how.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "it has one caller, which is asked three times a step")]
+    #[inline(always)]
     pub fn meets(&mut self, fault: Fault, now: u64) -> Option<Strike> {
         let index = fault.index();
         let strength = self.strength(fault);

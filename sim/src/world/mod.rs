@@ -414,6 +414,7 @@ impl<R: Rules> World<R> {
     }
 
     /// An ordinary one-way latency.
+    #[inline]
     fn latency(&mut self) -> u64 {
         let drawn = self.dice.between(200, self.shape.latency_max);
         if self.plan.strength(Fault::TimersEqual) > 0 {
