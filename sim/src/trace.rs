@@ -50,12 +50,22 @@ impl Trace {
     }
 
     /// Whether lines are kept.
+    #[inline]
     pub fn is_verbose(&self) -> bool {
         self.lines.is_some()
     }
 
     /// Adds a line; `line` is only called when lines are kept.
+    #[inline]
     pub fn line(&mut self, at: u64, line: impl FnOnce() -> String) {
+        if self.is_verbose() {
+            self.keep(at, line);
+        }
+    }
+
+    // Out of the way of runs that keep no lines: all but one in a million.
+    #[cold]
+    fn keep(&mut self, at: u64, line: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>6}.{:06} {}", at / 1_000_000, at % 1_000_000, line()));
         }

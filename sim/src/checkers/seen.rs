@@ -254,6 +254,7 @@ pub struct Violation {
 
 impl Violation {
     /// The property `id` is broken.
+    #[cold]
     pub fn new(id: &'static str, message: impl Into<String>) -> Self {
         Self { id, message: message.into() }
     }

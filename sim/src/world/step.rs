@@ -152,10 +152,8 @@ impl<R: Rules> World<R> {
         self.trace.word(now);
         self.trace.word(u64::from(id.0) << 32 | u64::from(process.life));
         traces::hash_event(&mut self.trace, &ev);
-        if self.trace.is_verbose() {
-            let line = format!("{} <- {}", process.name, traces::event(&ev));
-            self.trace.line(now, || line);
-        }
+        let name = &process.name;
+        self.trace.line(now, || format!("{name} <- {}", traces::event(&ev)));
         let effects = &mut self.effects;
         let machine = process.machine.as_mut().expect("a running process has a machine");
         let died = match (machine, ev) {
@@ -257,11 +255,8 @@ impl<R: Rules> World<R> {
         };
         for (index, effect) in effects.drain(..).enumerate() {
             self.trace.words(effect.words());
-            if self.trace.is_verbose() {
-                let line = format!("{} -> {}", self.processes[id.index()].name, effect.show());
-                let now = self.now();
-                self.trace.line(now, || line);
-            }
+            let (name, now) = (&self.processes[id.index()].name, self.schedule.now());
+            self.trace.line(now, || format!("{name} -> {}", effect.show()));
             effect.carry_out(self, id);
             if index == dies_after {
                 break;
@@ -283,6 +278,7 @@ impl<R: Rules> World<R> {
     }
 
     /// A process dies; everything in its memory is gone, everything it sent is on its way.
+    #[cold]
     pub(super) fn crash(&mut self, id: ProcId, when: &str) {
         let now = self.now();
         if !self.process(id).up {
