@@ -264,21 +264,27 @@ impl LogRecord {
     }
 
     /// What the filter gets to see of this record: every entry that has a value, its key without format prefix
-    /// (replication reference 2.6).
-    pub fn populator_entries(&self) -> impl Iterator<Item = PopulatorEntry> + '_ {
-        self.entries.iter().filter(|entry| entry.value.is_some()).map(|entry| PopulatorEntry {
-            kind: Field::Text(entry.kind.clone().into()),
-            bucket: Field::Text(self.db.as_str().into()),
-            key: entry.key.as_ref().map_or(Field::Absent, |key| {
-                let stripped = strip_format_prefix(key);
-                Field::Text(if stripped.len() == key.len() { key.clone().into() } else { stripped.into() })
-            }),
-            value: entry.value.as_ref().map_or(Field::Absent, |value| Field::Text(value.text().clone())),
-            rest: Rest::Overhead {
-                commit_timestamp: self.timestamp.clone(),
-                op_timestamp: entry.timestamp.clone(),
-                version_id: entry.version_id.clone(),
-            },
+    /// (replication reference 2.6). In boxes, because entries are large and handed on.
+    pub fn populator_entries(&self) -> impl Iterator<Item = Box<PopulatorEntry>> + '_ {
+        self.entries.iter().filter(|entry| entry.value.is_some()).map(|entry| {
+            Box::new(PopulatorEntry {
+                kind: Field::Text(entry.kind.clone().into()),
+                bucket: Field::Text(self.db.shared().into()),
+                key: entry.key.as_ref().map_or(Field::Absent, |key| {
+                    let stripped = strip_format_prefix(key);
+                    Field::Text(if stripped.len() == key.len() {
+                        key.clone().into()
+                    } else {
+                        stripped.into()
+                    })
+                }),
+                value: entry.value.as_ref().map_or(Field::Absent, |value| Field::Text(value.text().clone())),
+                rest: Rest::Overhead {
+                    commit_timestamp: self.timestamp.clone(),
+                    op_timestamp: entry.timestamp.clone(),
+                    version_id: entry.version_id.clone(),
+                },
+            })
         })
     }
 }

@@ -452,7 +452,7 @@ impl<R: Rules> Populator<R> {
                         producer: self.producer,
                         seq,
                         publish,
-                        entry: Box::new(entry),
+                        entry,
                     });
                 }
             }
