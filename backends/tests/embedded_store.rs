@@ -4,6 +4,7 @@
 use backbeat_backends::embedded::{
     DATABASE_FILE, DiskFaults, FORMAT_FILE, KeyRange, Read, Store, StoreError, StoreOptions, Table,
 };
+use futures_util::FutureExt as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,31 @@ async fn acknowledged_writes_survive_a_crash_at_any_moment() {
         for earlier in 0..=round {
             assert_eq!(get(&reopened, &format!("key-{earlier}")), Some(vec![earlier; 100]), "round {round}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_closed_once_nobody_holds_it_and_may_be_opened_again_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..20_u8 {
+        let store = Store::open(directory.path()).unwrap();
+        put(&store, "key", &[round]).await.unwrap();
+        let closed = store.closed();
+        assert_eq!(closed.file(), store.file());
+        assert!(closed.clone().wait().now_or_never().is_none(), "it is open");
+        let (other, writing) = (store.clone(), Arc::new(tokio::sync::Notify::new()));
+        let begun = Arc::clone(&writing);
+        let task = tokio::spawn(async move {
+            begun.notify_one();
+            for more in 0..10 {
+                put(&other, "more", &[more]).await.unwrap();
+            }
+        });
+        writing.notified().await;
+        drop(store);
+        closed.wait().await;
+        Store::open(directory.path()).expect("nobody has it");
+        task.await.unwrap();
     }
 }
 

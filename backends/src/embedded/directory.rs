@@ -20,7 +20,16 @@ const FORMAT_NAME: &str = "backbeat embedded store ";
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Lets go of the lock itself: a process that is being started at this moment may hold a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(directory = %self.path.display(), %error, "the lock was not released, it ends with the process");
+        }
+    }
 }
 
 impl Directory {
@@ -39,7 +48,7 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { directory: path.into() }),
             Err(TryLockError::Error(error)) => return Err(StoreError::io(&lock_path, &error)),
         }
-        let directory = Self { path: path.into(), _lock: lock };
+        let directory = Self { path: path.into(), lock };
         directory.check_format()?;
         Ok(directory)
     }
@@ -87,5 +96,21 @@ impl Directory {
         writeln!(new, "{FORMAT_VERSION}")?;
         new.sync_all()?;
         fs::rename(temporary, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_ends_with_the_value_whoever_else_holds_its_descriptor() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        assert!(matches!(Directory::open(place.path()), Err(StoreError::InUse { .. })));
+        let inherited = directory.lock.try_clone().unwrap();
+        drop(directory);
+        Directory::open(place.path()).unwrap();
+        drop(inherited);
     }
 }

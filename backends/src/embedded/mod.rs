@@ -16,6 +16,6 @@ mod whole;
 pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE};
 pub use disk::DiskFaults;
 pub use error::StoreError;
-pub use store::{Store, StoreOptions};
+pub use store::{Closed, Store, StoreOptions};
 pub use transaction::{KeyRange, Read, ReadTxn, Row, Table, WriteTxn};
 pub use whole::Record;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Writes that wait for the writer before callers have to wait to enqueue theirs.
 const WAITING_MAX: usize = 1024;
@@ -93,6 +93,8 @@ struct Handle {
 
 struct Shared {
     directory: Directory,
+    /// Goes after the directory: then the store is closed.
+    closing: watch::Sender<()>,
     file: PathBuf,
     options: StoreOptions,
     /// Nothing while a failed disk keeps it from being opened again.
@@ -124,6 +126,7 @@ impl Store {
         let shared = Arc::new(Shared {
             file: directory.database(),
             directory,
+            closing: watch::Sender::new(()),
             options,
             database: RwLock::new(None),
             commits: AtomicU64::new(0),
@@ -177,6 +180,11 @@ impl Store {
         self.handle.shared.read(read)
     }
 
+    /// What tells when the store is closed. It does not keep the store open.
+    pub fn closed(&self) -> Closed {
+        Closed { file: self.file().into(), closing: self.handle.shared.closing.subscribe() }
+    }
+
     /// The database file.
     pub fn file(&self) -> &Path {
         &self.handle.shared.file
@@ -190,6 +198,26 @@ impl Store {
     /// Closures run since the store was opened.
     pub fn writes(&self) -> u64 {
         self.handle.shared.writes.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells when a store is closed: its last clone is gone, its file too, and its directory may be opened again.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    file: PathBuf,
+    closing: watch::Receiver<()>,
+}
+
+impl Closed {
+    /// Waits until the store is closed.
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: an error says that the sender is gone, and with it the store.
+        while self.closing.changed().await.is_ok() {}
+    }
+
+    /// The database file.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 }
 

@@ -7,7 +7,7 @@ use super::data::{DataFiles, random_hex};
 use super::error::{Outcome, Refusal};
 use super::journal::{Journal, last_sequence};
 use super::placeholder;
-use crate::embedded::{KeyRange, Read, ReadTxn, Store, StoreError, StoreOptions};
+use crate::embedded::{Closed, KeyRange, Read, ReadTxn, Store, StoreError, StoreOptions};
 use crate::http::{Credentials, SignedClient};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -121,6 +121,11 @@ impl Site {
     pub fn unattached_data(&self) -> Result<u64, StoreError> {
         let rows = self.store.read(|txn| txn.range(DATA, &KeyRange::all(), usize::MAX))?;
         Ok(rows.iter().filter(|(_, owner)| owner.is_empty()).count() as u64)
+    }
+
+    /// What tells when the site is closed: nothing uses it any more, and its directory may be opened again.
+    pub fn closed(&self) -> Closed {
+        self.store.closed()
     }
 
     /// Durable commits since the site was opened: many writes share one.

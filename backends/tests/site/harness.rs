@@ -16,11 +16,13 @@ pub(crate) const BART: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d
 pub(crate) const ROLES: &str = "arn:aws:iam::123456789012:role/bb-src,arn:aws:iam::123456789012:role/bb-dst";
 const TIME_MAX: Duration = Duration::from_secs(20);
 const ANSWER_MAX: usize = 32 << 20;
+/// After the last answer, how long letting go of everything may take.
+const CLOSING_TIME_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
     pub(crate) client: Client,
-    stop: Option<oneshot::Sender<()>>,
+    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -82,13 +84,17 @@ impl Server {
         let task = tokio::spawn(async move { serving.await.unwrap() });
         let keys = Credentials::new("accessKey1", "verySecretKey1");
         let client = Client { signed: SignedClient::new(endpoint, keys, "us-east-1") };
-        Self { site, client, stop: Some(stop), task }
+        Self { site, client, stop, task }
     }
 
-    /// Stops serving and closes the site.
-    pub(crate) async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.task.await.unwrap();
+    /// Stops serving and closes the site. What a test still holds of it keeps it open, and the test fails.
+    pub(crate) async fn stop(self) {
+        let Self { site, stop, task, .. } = self;
+        stop.send(()).unwrap();
+        task.await.unwrap();
+        let closed = site.closed();
+        drop(site);
+        tokio::time::timeout(CLOSING_TIME_MAX, closed.wait()).await.expect("nothing holds the site");
     }
 
     pub(crate) fn service(&self) -> Client {

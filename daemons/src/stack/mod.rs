@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use backbeat_backends::clock::WallClock;
 use backbeat_backends::coordination::embedded::{EmbeddedCoordination, EmbeddedSession};
-use backbeat_backends::embedded::{Store, StoreOptions};
+use backbeat_backends::embedded::{Closed, Store, StoreOptions};
 use backbeat_backends::journal::embedded::EmbeddedJournal;
 use backbeat_backends::objects::SitePair;
 use backbeat_backends::queue::embedded::EmbeddedQueue;
@@ -114,6 +114,8 @@ pub struct Stack {
     /// Counts and prunes; nothing waits for it.
     background: Vec<JoinHandle<()>>,
     stop_servers: watch::Sender<bool>,
+    /// The stores: what was stopped may still be letting go of them.
+    stores: Vec<Closed>,
 }
 
 impl Stack {
@@ -254,6 +256,7 @@ impl Stack {
             }
         });
 
+        let stores = sites.iter().map(|(_, site)| site.closed()).chain([store.closed()]).collect();
         let backups = Backups::new(layout, store, sites);
         let pruning = pruning::prune_forever(journal, populator.clone(), backups.pruning());
         let pruning = tokio::spawn(pruning);
@@ -294,6 +297,7 @@ impl Stack {
             servers,
             background: vec![counting, pruning],
             stop_servers,
+            stores,
         })
     }
 
@@ -320,7 +324,8 @@ impl Stack {
         }
     }
 
-    /// Stops reading, waits for what is under way, saves positions, then closes the ports.
+    /// Stops reading, waits for what is under way, saves positions, then closes the ports and the stores: the data
+    /// directory may be opened again once this returns. A clone of the operator must be gone by then.
     pub async fn shutdown(mut self) -> Result<()> {
         let stopping = async {
             self.populator.shut_down().await;
@@ -341,6 +346,9 @@ impl Stack {
                 task.abort();
                 // It ends as cancelled, and with it goes what it held of the stores.
                 task.await.unwrap_or_default();
+            }
+            for store in self.stores {
+                store.wait().await;
             }
             anyhow::Ok(())
         };
