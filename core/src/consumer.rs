@@ -159,7 +159,12 @@ impl Consumer {
     }
 
     /// The next commit to carry out, if any commit point moved that has no commit under way.
+    #[inline]
     pub(crate) fn next_commit(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<QueueEffect> {
+        if self.dirty.is_empty() { None } else { self.next_dirty(rules, ids) }
+    }
+
+    fn next_dirty(&mut self, rules: &impl Rules, ids: &mut EffectIds) -> Option<QueueEffect> {
         while !self.dirty.is_empty() {
             let from = self.dirty.remove(0);
             let Some(owned) = self.owned.get_mut(&from.partition) else { continue };

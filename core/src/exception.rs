@@ -76,5 +76,5 @@ impl ExceptionRecord {
 /// The key of the record of `object` at `site`.
 pub fn record_key(site: &Site, object: &ObjectRef) -> String {
     let version = object.version.query().unwrap_or_default();
-    format!("{site}/{}/{}/{version}", object.bucket, object.key)
+    [site.as_str(), object.bucket.as_str(), object.key.as_str(), &version].join("/")
 }

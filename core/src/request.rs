@@ -30,7 +30,14 @@ pub enum Condition {
     /// The version must not exist.
     Absent,
     /// The stored version must carry exactly this tag.
-    Tag(StateTag),
+    Tag(Box<StateTag>),
+}
+
+impl Condition {
+    /// The stored version must carry exactly `tag`.
+    pub fn tag(tag: StateTag) -> Self {
+        Self::Tag(Box::new(tag))
+    }
 }
 
 /// One part on its way from the source to the target.

@@ -175,7 +175,7 @@ pub trait Rules: Clone {
 
     /// D3: the condition of a status write over the state that was read.
     fn status_condition(&self, read: StateTag) -> Option<Condition> {
-        Some(Condition::Tag(read))
+        Some(Condition::tag(read))
     }
 
     /// D3: whether what a status write overwrote on a source without conditional writes is written back.

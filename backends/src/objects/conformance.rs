@@ -263,7 +263,7 @@ pub async fn a_condition_that_does_not_hold_writes_nothing(harness: &impl Object
     let (second, third) = (with_tag(&first, "second"), with_tag(&first, "third"));
     let absent = site.write_metadata(&at, &second, Some(&Condition::Absent), false).await;
     assert_eq!(refused(absent), RefusalKind::Conflict);
-    let first_tag = Condition::Tag(first.state_tag());
+    let first_tag = Condition::tag(first.state_tag());
     applied(site.write_metadata(&at, &second, Some(&first_tag), false).await);
     let stale = site.write_metadata(&at, &third, Some(&first_tag), false).await;
     assert_eq!(refused(stale), RefusalKind::Conflict);
@@ -293,7 +293,7 @@ pub async fn of_many_conditional_writers_one_wins(harness: &impl ObjectsHarness)
     if !site.capabilities().conditional_metadata_writes {
         return;
     }
-    let condition = Condition::Tag(first.state_tag());
+    let condition = Condition::tag(first.state_tag());
     let documents: Vec<ObjectMd> = (0..8).map(|writer| with_tag(&first, &writer.to_string())).collect();
     let at = object("key", 1);
     let writes = documents.iter().map(|md| site.write_metadata(&at, md, Some(&condition), false));

@@ -142,7 +142,7 @@ impl State {
         let stored = bucket.versions.get(&place(object)).cloned();
         let holds = match (condition, &stored) {
             (None, _) | (Some(Condition::Absent), None) => true,
-            (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == *tag,
+            (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == **tag,
             (Some(Condition::Absent), Some(_)) | (Some(Condition::Tag(_)), None) => false,
         };
         if !holds {

@@ -57,12 +57,15 @@ pub struct Part {
 impl Location {
     /// A piece of `size` bytes at `start`, stored under `key` in `data_store_name`, holding part `part` with digest `md5` (hex).
     pub fn new(key: &str, start: u64, size: u64, data_store_name: &str, part: u32, md5: &str) -> Self {
+        let number = part.to_string();
+        let mut etag = String::with_capacity(number.len() + 1 + md5.len());
+        etag.extend([&number, ":", md5]);
         Self {
             key: key.into(),
             start,
             size,
             data_store_name: data_store_name.into(),
-            etag: Some(format!("{part}:{md5}").into()),
+            etag: Some(etag.into()),
             ..Self::default()
         }
     }

@@ -38,7 +38,7 @@ pub use key::{
 pub use location::{Location, Part, reduce};
 pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry, StoredValue};
 pub use message::{Message, parse_message};
-pub use object_md::{Encryption, MetadataError, ObjectMd};
+pub use object_md::{Encryption, MetadataError, ObjectMd, Owner};
 pub use object_ref::{ObjectRef, VersionRef};
 pub use ranges::{ByteRange, PartRanges};
 pub use records::{FailureRecord, MetricKind, SiteMetric};

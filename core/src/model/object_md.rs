@@ -20,10 +20,12 @@ use super::revision::{Fingerprint, Revision, StateTag};
 use super::{VersionId, VersionRef};
 
 mod base;
+mod owner;
 mod placement;
 
 use base::Base;
-use placement::{Form, Placement};
+pub use owner::Owner;
+use placement::Placement;
 
 /// Why a text is not the metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +84,7 @@ struct Inner {
     replication: ReplicationInfo,
     placement: Arc<Placement>,
     origin_op: Option<SmolStr>,
+    owner: Owner,
     /// The digest of the statuses, once it was asked for.
     status: digest::Lazy,
 }
@@ -100,6 +103,7 @@ impl ObjectMd {
         let mut replication = None;
         let mut placement = Ok(Placement::default());
         let mut origin_op: Option<SmolStr> = None;
+        let mut owner = [None, None];
         let mut cursor = Cursor::new(text);
         let slots = members::read(&mut cursor, 64, model_defaults::known_name, |name, cursor| match name {
             REPLICATION => {
@@ -117,6 +121,13 @@ impl ObjectMd {
                 };
                 Ok(origin_op.is_some())
             }
+            owner::ID | owner::DISPLAY_NAME => {
+                let start = cursor.position();
+                cursor.skip()?;
+                let raw = RawJson::scanned(cursor.since(start));
+                owner[usize::from(name == owner::DISPLAY_NAME)] = Some(raw);
+                Ok(true)
+            }
             _ => {
                 cursor.skip()?;
                 Ok(false)
@@ -127,16 +138,18 @@ impl ObjectMd {
         }
         cursor.end()?;
         let base = Arc::new(Base::new(slots.ok_or(MetadataError::NotAnObject)?));
+        let ([id, display_name], nobody) = (owner, || RawJson::string(""));
         Ok(Self(Arc::new(Inner {
             base,
             replication: replication.transpose()?.unwrap_or_default(),
             placement: Arc::new(placement?),
             origin_op,
+            owner: Owner::spelled(id.unwrap_or_else(nobody), display_name.unwrap_or_else(nobody)),
             status: digest::Lazy::default(),
         })))
     }
 
-    /// This document with some of its five pieces exchanged.
+    /// This document with some of its pieces exchanged.
     fn edited(&self, edit: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Inner::clone(&self.0);
         edit(&mut inner);
@@ -210,7 +223,8 @@ impl ObjectMd {
         match name {
             REPLICATION => self.0.replication.write(out),
             ORIGIN_OP => write_string(out, self.0.origin_op.as_deref().unwrap_or("")),
-            _ => self.0.placement.write(out),
+            LOCATION => self.0.placement.write(out),
+            _ => out.push_str(self.0.owner.member(name).expect("no other member is typed").as_str()),
         }
     }
 
@@ -265,7 +279,7 @@ impl ObjectMd {
 
     /// The canonical id of the owner.
     pub fn owner_id(&self) -> &str {
-        &self.0.base.owner_id
+        self.0.owner.id()
     }
 
     /// When the version was written: ISO 8601 with milliseconds, UTC.
@@ -322,7 +336,10 @@ impl ObjectMd {
 
     /// The JSON of any member but `replicationInfo`, `location` and `originOp`, which have accessors of their own.
     pub fn member(&self, name: &str) -> Option<&RawJson> {
-        self.0.base.member(name)
+        match name {
+            owner::ID | owner::DISPLAY_NAME if self.0.base.has_place(name) => self.0.owner.member(name),
+            _ => self.0.base.member(name),
+        }
     }
 
     /// The JSON of several untyped members, found in one pass.
@@ -361,8 +378,8 @@ impl ObjectMd {
     /// What this document says apart from the progress of its replication.
     pub fn revision(&self) -> Revision {
         let members = self.0.base.sums().all();
-        let settings = self.0.replication.settings_digest();
-        Revision::of(members.wrapping_add(self.0.placement.digest()).wrapping_add(settings))
+        let typed = [self.0.placement.digest(), self.0.owner.digest(), self.0.replication.settings_digest()];
+        Revision::of(typed.into_iter().fold(members, u128::wrapping_add))
     }
 
     /// The revision together with the progress of replication.
@@ -374,7 +391,9 @@ impl ObjectMd {
     /// Whether both came from one document by edits of the replication state alone: then everything else is equal. Documents that
     /// are equal by chance are not recognised.
     pub fn shares_content_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.base, &other.0.base) && Arc::ptr_eq(&self.0.placement, &other.0.placement)
+        Arc::ptr_eq(&self.0.base, &other.0.base)
+            && Arc::ptr_eq(&self.0.placement, &other.0.placement)
+            && self.0.owner == other.0.owner
     }
 
     /// What must be equal at a replica.
@@ -384,21 +403,41 @@ impl ObjectMd {
 
     /// With another state of replication.
     pub fn with_replication(&self, replication: ReplicationInfo) -> Self {
-        self.edited(|inner| {
-            inner.base = Base::with_place(&inner.base, REPLICATION);
-            inner.replication = replication;
-            inner.status = digest::Lazy::default();
-        })
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            base: Base::with_place(&inner.base, REPLICATION),
+            replication,
+            placement: inner.placement.clone(),
+            origin_op: inner.origin_op.clone(),
+            owner: inner.owner.clone(),
+            status: digest::Lazy::default(),
+        }))
     }
 
     /// With another state of replication, written by the operation `origin_op`.
     pub fn with_replication_by(&self, replication: ReplicationInfo, origin_op: &str) -> Self {
-        self.edited(|inner| {
-            inner.base = Base::with_place(&Base::with_place(&inner.base, REPLICATION), ORIGIN_OP);
-            inner.replication = replication;
-            inner.origin_op = Some(origin_op::shared(origin_op));
-            inner.status = digest::Lazy::default();
-        })
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            base: Base::with_places(&inner.base, [REPLICATION, ORIGIN_OP]),
+            replication,
+            placement: inner.placement.clone(),
+            origin_op: Some(origin_op::shared(origin_op)),
+            owner: inner.owner.clone(),
+            status: digest::Lazy::default(),
+        }))
+    }
+
+    /// As a target gets it: with the state of replication, the owner and the locations that it has there.
+    pub fn replica(&self, replication: ReplicationInfo, owner: &Owner, locations: Vec<Location>) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            base: Base::with_places(&inner.base, [REPLICATION, LOCATION, owner::ID, owner::DISPLAY_NAME]),
+            replication,
+            placement: Arc::new(Placement::of(locations)),
+            origin_op: inner.origin_op.clone(),
+            owner: owner.clone(),
+            status: digest::Lazy::default(),
+        }))
     }
 
     /// With another last operation.
@@ -413,16 +452,15 @@ impl ObjectMd {
     pub fn with_location(&self, locations: Vec<Location>) -> Self {
         self.edited(|inner| {
             inner.base = Base::with_place(&inner.base, LOCATION);
-            let form = if locations.is_empty() { Form::Null } else { Form::List };
-            inner.placement = Arc::new(Placement::new(form, locations));
+            inner.placement = Arc::new(Placement::of(locations));
         })
     }
 
-    /// With another owner.
-    pub fn with_owner(&self, id: &str, display_name: &str) -> Self {
-        let members =
-            [("owner-id", RawJson::string(id)), ("owner-display-name", RawJson::string(display_name))];
-        self.with_members(&members)
+    fn with_owner_member(&self, name: &'static str, value: &RawJson) -> Self {
+        self.edited(|inner| {
+            inner.base = Base::with_place(&inner.base, name);
+            inner.owner = inner.owner.with(name, value);
+        })
     }
 
     /// With another encryption of the stored bytes.
@@ -445,6 +483,8 @@ impl ObjectMd {
                 let text = value.to_text().ok_or(MetadataError::member(ORIGIN_OP, "a string"))?;
                 Ok(self.with_origin_op(&text))
             }
+            owner::ID => Ok(self.with_owner_member(owner::ID, value)),
+            owner::DISPLAY_NAME => Ok(self.with_owner_member(owner::DISPLAY_NAME, value)),
             _ => Ok(self.with_members(&[(name, value.clone())])),
         }
     }
@@ -457,6 +497,9 @@ impl ObjectMd {
                 REPLICATION => inner.replication = ReplicationInfo::default(),
                 LOCATION => inner.placement = Arc::default(),
                 ORIGIN_OP => inner.origin_op = None,
+                owner::ID | owner::DISPLAY_NAME => {
+                    inner.owner = inner.owner.with(name, &RawJson::string(""));
+                }
                 _ => {}
             }
             inner.status = digest::Lazy::default();

@@ -415,11 +415,13 @@ impl ReplicationInfo {
     }
 
     /// The entry of `site`.
+    #[inline]
     pub fn backend(&self, site: &Site) -> Option<&Backend> {
         self.backends.iter().find(|backend| backend.site == *site)
     }
 
     /// The status of `site`, if it is one of the destinations.
+    #[inline]
     pub fn site_status(&self, site: &Site) -> Option<&SiteStatus> {
         self.backend(site).map(|backend| &backend.status)
     }
@@ -482,12 +484,12 @@ impl ReplicationInfo {
 
     /// With another overall status.
     pub fn with_status(&self, status: OverallStatus) -> Self {
-        Self { status, ..self.clone() }
+        Self { status, backends: Arc::clone(&self.backends), shared: Arc::clone(&self.shared) }
     }
 
     /// With another list of sites.
     pub fn with_backends(&self, backends: Vec<Backend>) -> Self {
-        Self { backends: backends.into(), ..self.clone() }
+        self.with_list(backends.into())
     }
 
     /// With another status for `site`. A site that is not a destination is silently not added.
@@ -509,7 +511,12 @@ impl ReplicationInfo {
         };
         let mut backends: Arc<[Backend]> = Arc::from(&*self.backends);
         edit(&mut Arc::get_mut(&mut backends).expect("a copy just made is not shared")[index]);
-        Self { backends, ..self.clone() }
+        self.with_list(backends)
+    }
+
+    /// What is exchanged is not copied first: copies are counted.
+    fn with_list(&self, backends: Arc<[Backend]>) -> Self {
+        Self { status: self.status.clone(), backends, shared: Arc::clone(&self.shared) }
     }
 
     /// With the overall status recomputed from the sites.
@@ -535,7 +542,8 @@ impl ReplicationInfo {
     fn with_settings(&self, edit: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings().clone();
         edit(&mut settings);
-        Self { shared: Shared::new(settings), ..self.clone() }
+        let (status, backends) = (self.status.clone(), Arc::clone(&self.backends));
+        Self { status, backends, shared: Shared::new(settings) }
     }
 
     /// The form that asks for one more attempt at one site: only that site, PENDING, as the only storage class

@@ -35,7 +35,13 @@ impl<T> InFlight<T> {
     }
 
     /// Takes out what `id` started, if it is under way.
+    #[inline]
     pub fn remove(&mut self, id: EffectId) -> Option<T> {
+        // Mostly nothing of the kind is under way, or the oldest ends.
+        let (first, _) = self.entries.front()?;
+        if *first == id {
+            return self.entries.pop_front().map(|(_, entry)| entry);
+        }
         let place = self.place(id).ok()?;
         self.entries.remove(place).map(|(_, entry)| entry)
     }

@@ -537,7 +537,7 @@ impl<R: Rules> Populator<R> {
     fn write_back(&mut self, object: ObjectRef, md: ObjectMd, stored: &ObjectMd) {
         let id = self.ids.next();
         self.restorations.sent(id, object.clone());
-        let condition = Some(Condition::Tag(stored.state_tag()));
+        let condition = Some(Condition::tag(stored.state_tag()));
         let request =
             SiteRequest::WriteMetadata { side: Side::Source, object, md, condition, keep_data: false };
         self.effects.push_back(Effect::Call { id, request: Box::new(request) });

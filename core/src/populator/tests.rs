@@ -501,7 +501,7 @@ fn a_client_s_change_that_a_status_write_overwrote_is_written_back_before_the_po
     let (id, request) = bench.call();
     let SiteRequest::WriteMetadata { md, condition, .. } = request else { panic!("{request:?}") };
     assert_eq!((md.revision(), md.replication().status()), (new.revision(), &OverallStatus::Pending));
-    assert_eq!(condition, Some(Condition::Tag(stale.state_tag())));
+    assert_eq!(condition, Some(Condition::tag(stale.state_tag())));
     // Nobody knows whether it was written: the source is looked at again.
     bench.handle(Event::Replied { id, reply: SiteReply::Written(Ending::Unknown) });
     bench.pass(Span::from_secs(1));

@@ -396,7 +396,7 @@ impl<R: Rules> StatusProcessor<R> {
     }
 
     fn carry_out(&mut self, lane: LaneKey, stored: &ObjectMd, plan: StatusPlan) {
-        let failure = plan.failure.map(|record| Step::Publish(Outgoing::Failed { record }));
+        let failure = plan.failure.map(|record| Step::Publish(Outgoing::Failed { record: Box::new(record) }));
         let gc = plan.gc.map(|action| Step::Publish(Outgoing::Gc { action: Box::new(action) }));
         // Whoever sets a site back to PENDING also queues its work: the work that came with the request may be done already when
         // an owner that was paused, or a second reading of the message, sets the site back once more.
@@ -477,7 +477,7 @@ impl<R: Rules> StatusProcessor<R> {
         let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let version = (work.object.clone(), work.report.site.clone());
         if let Some(metric) = work.metric.take() {
-            self.effects.push_back(Effect::Count(metric));
+            self.effects.push_back(Effect::Count(Box::new(metric)));
         }
         let steps = std::mem::take(&mut work.steps);
         self.requeues.forget(&version);

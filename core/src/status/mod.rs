@@ -56,7 +56,7 @@ pub enum Outgoing {
     /// On the failed topic: the record that fills the retry API's list (replication reference 4.9).
     Failed {
         /// The record.
-        record: FailureRecord,
+        record: Box<FailureRecord>,
     },
     /// On the garbage collection topic (replication reference 6.5).
     Gc {
@@ -90,7 +90,7 @@ pub enum Effect {
         record: Box<ExceptionRecord>,
     },
     /// Add to the site's counters. Not answered: counters may be lost, statuses may not.
-    Count(SiteMetric),
+    Count(Box<SiteMetric>),
     /// A request to the queue that it consumes from.
     Queue(QueueEffect),
 }

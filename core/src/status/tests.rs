@@ -128,7 +128,7 @@ impl Bench {
             )),
             SiteRequest::WriteMetadata { md, condition, .. } => {
                 let expected = self.stored.as_ref().map(ObjectMd::state_tag);
-                if condition != expected.map(Condition::Tag) {
+                if condition != expected.map(Condition::tag) {
                     let conflict = Refusal::new(RefusalKind::Conflict, "PreconditionFailed");
                     return SiteReply::Written(Ending::Refused(conflict));
                 }

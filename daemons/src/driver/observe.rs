@@ -181,7 +181,7 @@ impl StatusObserver {
                     self.writes.insert(*id, (now.mono, status));
                 }
             }
-            status::Effect::Count(metric) => self.counters.count(metric.clone()),
+            status::Effect::Count(metric) => self.counters.count((**metric).clone()),
             status::Effect::Publish { outgoing: status::Outgoing::Replay { topic, entry }, .. } => {
                 tracing::info!(object = %place(entry), %topic, "queued for another attempt");
                 let count = entry.replay_count.unwrap_or_default().to_string();

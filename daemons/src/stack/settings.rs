@@ -7,7 +7,7 @@ use backbeat_backends::queue::{Retention, TopicSpec};
 use backbeat_backends::site::Limits;
 use backbeat_core::IntakeLimits;
 use backbeat_core::id::{Site, Topic};
-use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics};
+use backbeat_core::model::{FilterConfig, Owner, StatusConfig, expand_replay_topics};
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
 use backbeat_core::request::minting::TargetKind;
@@ -158,8 +158,7 @@ pub(super) fn processor(
             site: site.clone(),
             target: TargetKind::KeepsVersions,
             look_depth: LOOK_DEPTH,
-            owner_id: owner_id.to_owned(),
-            owner_display_name: owner_display_name.to_owned(),
+            owner: Owner::new(owner_id, owner_display_name),
             retry: retry.map_or(RetryPolicy::CLASS_DEFAULT, Retry::policy),
             parts_max: replication.queue_processor.parts_concurrency,
             part_deadline: Span::from_secs(600),

@@ -1,16 +1,15 @@
 //! FIFO-1, FIFO-2 and FIFO-3 (I2): per site and key, versions start and are applied in order, and one at a time.
 
-use std::collections::BTreeMap;
-
 use super::history::History;
 use super::seen::Violation;
-use crate::world::ids::{KeyId, ProcId, SiteId, VerId};
+use crate::world::ids::{ProcId, SiteId, VerId};
 
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Fifo {
     /// Per process and key: the version whose requests are under way, and how many.
-    running: BTreeMap<(ProcId, KeyId), Vec<(VerId, u32)>>,
+    running: Vec<Vec<Option<(VerId, u32)>>>,
+    keys: usize,
     /// Per key and site: versions at the head of the queue order that are settled for good.
     settled: Vec<Vec<usize>>,
     /// Versions that started, per site.
@@ -20,7 +19,8 @@ pub(super) struct Fifo {
 impl Fifo {
     pub(super) fn new(keys: usize, sites: usize) -> Self {
         Self {
-            running: BTreeMap::new(),
+            running: Vec::new(),
+            keys,
             settled: vec![vec![0; sites]; keys],
             started: vec![Vec::new(); sites],
         }
@@ -35,20 +35,27 @@ impl Fifo {
         version: VerId,
     ) -> Result<(), Violation> {
         let key = history.version(version).key;
-        let running = self.running.entry((by, key)).or_default();
-        if let Some((other, _)) = running.iter().find(|(other, count)| *other != version && *count > 0) {
+        if self.running.len() <= by.index() {
+            self.running.resize(by.index() + 1, vec![None; self.keys]);
+        }
+        let running = &mut self.running[by.index()][key.index()];
+        let mut count = 0;
+        if let Some((other, others)) = *running
+            && others > 0
+            && other != version
+        {
             let message = format!(
                 "process {} works on versions {} and {} of key {} at once",
                 by.0, other.0, version.0, key.0
             );
             return Err(Violation::new("FIFO-3", message));
         }
-        if let Some((_, count)) = running.iter_mut().find(|(other, _)| *other == version) {
-            *count += 1;
-        } else {
-            running.clear();
-            running.push((version, 1));
+        if let Some((other, known)) = *running
+            && other == version
+        {
+            count = known;
         }
+        *running = Some((version, count + 1));
         let started = &mut self.started[site.index()];
         if started.len() <= version.index() {
             started.resize(version.index() + 1, false);
@@ -62,18 +69,19 @@ impl Fifo {
     /// A process heard how such a request ended.
     pub(super) fn answered(&mut self, history: &History, by: ProcId, version: VerId) {
         let key = history.version(version).key;
-        if let Some(running) = self.running.get_mut(&(by, key)) {
-            for (other, count) in running {
-                if *other == version {
-                    *count = count.saturating_sub(1);
-                }
-            }
+        let running = self.running.get_mut(by.index()).and_then(|keys| keys[key.index()].as_mut());
+        if let Some((other, count)) = running
+            && *other == version
+        {
+            *count = count.saturating_sub(1);
         }
     }
 
     /// A process died.
     pub(super) fn died(&mut self, by: ProcId) {
-        self.running.retain(|(process, _), _| *process != by);
+        if let Some(keys) = self.running.get_mut(by.index()) {
+            keys.fill(None);
+        }
     }
 
     /// A version became visible at a target for the first time.

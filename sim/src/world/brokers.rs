@@ -364,7 +364,7 @@ impl<R: Rules> World<R> {
         let now = self.now();
         let Some(group_id) = self.processes[from.index()].role.group() else { return };
         let topic = topic_of(group_id, tp.topic);
-        let group = self.groups.get_mut(&group_id).expect("every group exists");
+        let group = &mut self.groups[group_id];
         if group.down_until > now {
             let ev = self.committed(from, id, Ending::Refused(unavailable("CoordinatorNotAvailable")));
             return self.answer(from, life, ev);
@@ -416,7 +416,7 @@ impl<R: Rules> World<R> {
 
     /// A message is there: its consumer fetches.
     fn wake(&mut self, group: GroupId, topic: u8, partition: usize) {
-        let Some((owner, life)) = self.groups.get(&group).and_then(|group| group.owners[partition]) else {
+        let Some((owner, life)) = self.groups[group].owners[partition] else {
             return;
         };
         let process = &self.processes[owner.index()];

@@ -235,7 +235,7 @@ impl<R: Rules> World<R> {
         let Some(site) = site else { return true };
         let Some(version) = changed_at_target(request) else { return true };
         let partition = self.partition_of[self.source.versions[version.index()].key.index()];
-        let group = &self.groups[&GroupId::Site(site)];
+        let group = &self.groups[GroupId::Site(site)];
         let owns = group.owners[partition] == Some((from, life)) && generation == Some(group.generation);
         process.up && process.life == life && owns
     }

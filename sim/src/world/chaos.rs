@@ -119,7 +119,7 @@ impl<R: Rules> World<R> {
             Fault::SessionLost => {
                 let group = self.any_group();
                 let members: Vec<(ProcId, u32)> =
-                    self.groups[&group].members.iter().map(|(id, member)| (*id, member.life)).collect();
+                    self.groups[group].members.iter().map(|(id, member)| (*id, member.life)).collect();
                 if !members.is_empty() {
                     let (id, life) = members[self.struck.index(members.len())];
                     self.expel(group, id, life);
@@ -128,7 +128,7 @@ impl<R: Rules> World<R> {
             Fault::GroupCoordinatorDown => {
                 let group = self.any_group();
                 let until = now + self.struck.below(8 * SECOND);
-                self.groups.get_mut(&group).expect("every group exists").down_until = until;
+                self.groups[group].down_until = until;
             }
             Fault::Poison => {
                 let topic = self.any_topic();

@@ -12,10 +12,11 @@
 //!   ownership, if late.
 
 use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
 
 use backbeat_core::id::{Offset, Partition, TopicPartition};
 
-use super::ids::ProcId;
+use super::ids::{GroupId, ProcId};
 
 /// One member.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,45 @@ pub struct Group {
     pub committed: Vec<Vec<Offset>>,
     /// Its coordinator answers nothing before this time.
     pub down_until: u64,
+}
+
+/// All groups: those of the sites, then that of the status processors.
+#[derive(Debug)]
+pub struct Groups(Vec<Group>);
+
+impl Groups {
+    /// Groups for `sites` sites with `replays` replay topics each.
+    pub fn new(sites: usize, replays: usize, partitions: u32) -> Self {
+        let of_sites = (0..sites).map(|_| Group::new(1 + replays, partitions));
+        Self(of_sites.chain([Group::new(1, partitions)]).collect())
+    }
+
+    /// Each of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group> {
+        self.0.iter_mut()
+    }
+
+    fn place(&self, group: GroupId) -> usize {
+        match group {
+            GroupId::Site(site) => site.index(),
+            GroupId::Status => self.0.len() - 1,
+        }
+    }
+}
+
+impl Index<GroupId> for Groups {
+    type Output = Group;
+
+    fn index(&self, group: GroupId) -> &Group {
+        &self.0[self.place(group)]
+    }
+}
+
+impl IndexMut<GroupId> for Groups {
+    fn index_mut(&mut self, group: GroupId) -> &mut Group {
+        let place = self.place(group);
+        &mut self.0[place]
+    }
 }
 
 /// How the broker answers a commit.

@@ -39,18 +39,18 @@ impl<R: Rules> World<R> {
         if !process.up || process.life != life {
             return;
         }
-        let down_until = self.groups[&group_id].down_until;
+        let down_until = self.groups[group_id].down_until;
         let blocked = process.paused_until.max(process.isolated_until).max(down_until);
         if blocked > now {
             self.schedule.push(blocked + SECOND / 10, Item::Join { from, life });
             return;
         }
-        let group = &self.groups[&group_id];
+        let group = &self.groups[group_id];
         if group.phase == GroupPhase::Stable && group.has(from, life) {
             return;
         }
         self.begin_rebalance(group_id);
-        let group = self.groups.get_mut(&group_id).expect("every group exists");
+        let group = &mut self.groups[group_id];
         group.join(from, life);
         if group.is_complete() {
             self.finish_rebalance(group_id);
@@ -60,7 +60,7 @@ impl<R: Rules> World<R> {
     /// Starts a rebalance, unless one is under way.
     pub(super) fn begin_rebalance(&mut self, group_id: GroupId) {
         let deadline = self.now() + REBALANCE_TIMEOUT;
-        let group = self.groups.get_mut(&group_id).expect("every group exists");
+        let group = &mut self.groups[group_id];
         if !group.prepare(deadline) {
             return;
         }
@@ -82,14 +82,14 @@ impl<R: Rules> World<R> {
 
     /// The rebalance ends whoever is missing.
     pub(super) fn rebalance_due(&mut self, group_id: GroupId, generation: u32) {
-        let group = &self.groups[&group_id];
+        let group = &self.groups[group_id];
         if group.generation == generation && group.phase != GroupPhase::Stable {
             self.finish_rebalance(group_id);
         }
     }
 
     fn finish_rebalance(&mut self, group_id: GroupId) {
-        let group = self.groups.get_mut(&group_id).expect("every group exists");
+        let group = &mut self.groups[group_id];
         let old = group.generation;
         let late = group.finish();
         let generation = group.generation;
@@ -232,7 +232,7 @@ impl<R: Rules> World<R> {
             self.schedule.push(at, Item::AssignNews { to, life, generation });
             return;
         }
-        let group = &self.groups[&group_id];
+        let group = &self.groups[group_id];
         let rejoined =
             group.phase != GroupPhase::Stable && group.members.get(&to).is_some_and(|member| member.joined);
         if group.generation != generation || !group.has(to, life) || rejoined {
@@ -298,7 +298,7 @@ impl<R: Rules> World<R> {
 
     /// Takes a member out of its group, without notice.
     pub(super) fn expel(&mut self, group_id: GroupId, member: ProcId, life: u32) {
-        let group = self.groups.get_mut(&group_id).expect("every group exists");
+        let group = &mut self.groups[group_id];
         if !group.has(member, life) {
             return;
         }
@@ -310,7 +310,7 @@ impl<R: Rules> World<R> {
         let delay = self.latency();
         self.after(delay, Item::LostNews { to: member, life, generation });
         self.begin_rebalance(group_id);
-        let group = &self.groups[&group_id];
+        let group = &self.groups[group_id];
         if !group.members.is_empty() && group.is_complete() {
             self.finish_rebalance(group_id);
         }

@@ -29,7 +29,7 @@ mod setup;
 mod step;
 mod traces;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use backbeat_core::exception::ExceptionRecord;
@@ -47,7 +47,7 @@ use crate::scenario::{Scenario, Shape};
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 use coordination::Coordination;
-use group::Group;
+use group::Groups;
 use ids::{GroupId, ProcId, SiteId, Topic};
 use process::{Ev, Process};
 use queue::Queue;
@@ -257,7 +257,7 @@ pub struct World<R: Rules> {
     checkers: Checkers,
     configs: Configs,
     processes: Vec<Process<R>>,
-    groups: BTreeMap<GroupId, Group>,
+    groups: Groups,
     queue: Queue,
     coordination: Coordination,
     source: SourceSite,

@@ -39,7 +39,7 @@ impl<R: Rules> World<R> {
         self.source.denied_until = now;
         self.source.rule_disabled_until = now;
         self.coordination.down_until = now;
-        for group in self.groups.values_mut() {
+        for group in self.groups.iter_mut() {
             group.down_until = now;
         }
         for partition in 0..self.queue.partitions() {

@@ -1,9 +1,9 @@
 //! How a world begins: its size, the configurations of the machines, who runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use backbeat_core::id::{Site, Topic as TopicName};
-use backbeat_core::model::{FilterConfig, StatusConfig, expand_replay_topics, queue_key};
+use backbeat_core::model::{FilterConfig, Owner, StatusConfig, expand_replay_topics, queue_key};
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
 use backbeat_core::request::BucketRules;
@@ -13,8 +13,8 @@ use backbeat_core::time::Span;
 use backbeat_core::{IntakeLimits, populator, processor, status};
 
 use super::coordination::Coordination;
-use super::group::Group;
-use super::ids::{GroupId, ProcId, SiteId};
+use super::group::Groups;
+use super::ids::{ProcId, SiteId};
 use super::process::{Process, Role};
 use super::queue::Queue;
 use super::site::TargetSite;
@@ -80,8 +80,7 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
             site: site.clone(),
             target: *kind,
             look_depth: 1_000,
-            owner_id: format!("owner-of-{site}"),
-            owner_display_name: "Lisa".to_owned(),
+            owner: Owner::new(&format!("owner-of-{site}"), "Lisa"),
             retry,
             parts_max: 2,
             part_deadline: Span::from_secs(6),
@@ -232,11 +231,9 @@ impl<R: Rules> World<R> {
         let partitions = usize::try_from(shape.partitions).expect("small");
         let bucket = SOURCE_BUCKET.into();
         let keys_encoded: Vec<String> = shape.keys.iter().map(|key| queue_key(&bucket, key)).collect();
-        let mut groups = BTreeMap::from([(GroupId::Status, Group::new(1, shape.partitions))]);
         let mut roles = vec![Role::Populator; 2];
         for site in 0..shape.sites.len() {
             let site = SiteId(u8::try_from(site).expect("few sites"));
-            groups.insert(GroupId::Site(site), Group::new(1 + replays, shape.partitions));
             roles.extend(std::iter::repeat_n(Role::Processor(site), shape.processors as usize));
         }
         roles.extend([Role::Status; 2]);
@@ -266,7 +263,7 @@ impl<R: Rules> World<R> {
             ),
             configs,
             processes: Vec::new(),
-            groups,
+            groups: Groups::new(shape.sites.len(), replays, shape.partitions),
             queue: Queue::new(partitions, replays),
             coordination: Coordination::default(),
             source: SourceSite::new(shape.keys.clone(), &shape.sites, shape.wire, shape.marks_changes),

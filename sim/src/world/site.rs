@@ -181,7 +181,7 @@ pub fn holds(condition: Option<&Condition>, stored: Option<&ObjectMd>) -> bool {
     match (condition, stored) {
         (None, _) => true,
         (Some(Condition::Absent), stored) => stored.is_none(),
-        (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == *tag,
+        (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == **tag,
         (Some(Condition::Tag(_)), None) => false,
     }
 }

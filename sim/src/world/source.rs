@@ -183,7 +183,7 @@ pub struct SourceSite {
 }
 
 /// The members that a put does not decide have their final values.
-const TEMPLATE: &str = r#"{"owner-id":"79a59df900b949e5","content-length":0,"content-md5":"","acl":{"Canned":"private"},"key":"","location":null,"isDeleteMarker":false,"tags":{"team":"first"},"replicationInfo":{},"dataStoreName":"us-east-1","originOp":"","last-modified":"","x-amz-meta-color":"blue","versionId":""}"#;
+const TEMPLATE: &str = r#"{"owner-display-name":"Bart","owner-id":"79a59df900b949e5","content-length":0,"content-md5":"","acl":{"Canned":"private"},"key":"","location":null,"isDeleteMarker":false,"tags":{"team":"first"},"replicationInfo":{},"dataStoreName":"us-east-1","originOp":"","last-modified":"","x-amz-meta-color":"blue","versionId":""}"#;
 
 /// The digest of a part: a name, as there are no bytes.
 fn digest(version: u64, part: u64) -> String {
@@ -202,7 +202,22 @@ const VERSIONS_MAX: u32 = 1_000_000;
 /// The version id of a version: a real one, newer versions sort first.
 fn version_id(version: VerId) -> VersionId {
     let age = VERSIONS_MAX - version.0;
-    VersionId::from(format!("982000{age:08}999999RG001  ").as_str())
+    let digits = (0..8_u32).rev().map(|place| u64::from(age) / 10_u64.pow(place) % 10);
+    let mut id = String::with_capacity(27);
+    id.push_str("982000");
+    id.extend(
+        digits.map(|digit| char::from_digit(u32::try_from(digit).expect("a digit"), 10).expect("a digit")),
+    );
+    id.push_str("999999RG001  ");
+    VersionId::from(id.as_str())
+}
+
+/// A letter and a number.
+fn lettered(letter: char, number: u64) -> String {
+    let mut text = String::with_capacity(24);
+    text.push(letter);
+    text.push_str(&number.to_string());
+    text
 }
 
 /// The id of a covered null version that never had one: older than every other.
@@ -227,10 +242,10 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
 /// The version with this id, if it is one of ours.
 pub fn number_of(id: &str) -> Option<VerId> {
     let age = id.as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
-    if !age.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let age = age.iter().fold(0, |age, digit| age * 10 + u32::from(digit - b'0'));
+    let age = age.iter().try_fold(0, |age, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit < 10).then(|| age * 10 + u32::from(digit))
+    })?;
     VERSIONS_MAX.checked_sub(age).map(VerId)
 }
 
@@ -370,7 +385,8 @@ impl SourceSite {
             Put::Marker => (Vec::new(), String::new(), 0),
             Put::Whole | Put::Replica | Put::Null(_) => {
                 let size = 100 + u64::from(version.0);
-                let location = Location::new(&format!("d{}", version.0), 0, size, "us-east-1", 1, &digest(1));
+                let location =
+                    Location::new(&lettered('d', version.0.into()), 0, size, "us-east-1", 1, &digest(1));
                 (vec![location], digest(1), size)
             }
             Put::Multipart(parts) => {
@@ -405,7 +421,7 @@ impl SourceSite {
             ("content-md5", RawJson::string(&md5)),
             ("key", RawJson::string(object_key.as_str())),
             ("isDeleteMarker", RawJson::bool(marker)),
-            ("last-modified", RawJson::string(&format!("t{stamp}"))),
+            ("last-modified", RawJson::string(&lettered('t', stamp))),
             ("versionId", RawJson::string(id.as_str())),
         ];
         let md = self.template.with_members(&members).with_origin_op(operation);
@@ -450,12 +466,12 @@ impl SourceSite {
             Change::Acl(_) => "s3:ObjectAcl:Put",
             Change::Replica => "s3:ObjectCreated:Put",
         };
-        let mut md = md.with_member(name, &value).expect("an untyped member").with_origin_op(origin);
         self.changes += 1;
+        let mut members = vec![(name, value)];
         if self.marks_changes {
-            let mark = RawJson::string(&format!("{:016x}", self.changes));
-            md = md.with_members(&[("microVersionId", mark)]);
+            members.push(("microVersionId", RawJson::string(&format!("{:016x}", self.changes))));
         }
+        let mut md = md.with_members(&members).with_origin_op(origin);
         if change == Change::Replica {
             md = md.with_replication(md.replication().with_status(OverallStatus::Replica));
         } else if *md.replication().status() != OverallStatus::Replica {

@@ -234,7 +234,7 @@ impl<R: Rules> World<R> {
         if assignment.over {
             return 0;
         }
-        let Some(group) = self.groups.get(&group) else { return 0 };
+        let group = &self.groups[group];
         let mut held = 0;
         for (partition, fetches) in assignment.partitions.iter().zip(&assignment.fetches) {
             for (topic, fetch) in fetches.iter().enumerate() {

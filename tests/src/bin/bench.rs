@@ -493,7 +493,7 @@ async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
         bail!("the source does not show {object:?} again");
     };
     let done = stored.replication().with_site_status(&site, SiteStatus::Completed).with_computed_status();
-    let condition = Condition::Tag(stored.state_tag());
+    let condition = Condition::tag(stored.state_tag());
     let SiteReply::Written(Ending::Applied(())) =
         pair.call(write(Side::Source, stored.with_replication(done), condition)).await
     else {

@@ -10,7 +10,7 @@ use crate::model::location::lenient_u64;
 use crate::model::members::{Name, Slot};
 use crate::model::{digest, model_defaults};
 
-use super::{ENCRYPTION, PLACE};
+use super::{ENCRYPTION, LOCATION, ORIGIN_OP, PLACE, REPLICATION, owner};
 
 /// Digests over the untyped members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,13 +24,14 @@ pub(super) struct Sums {
 #[derive(Debug)]
 pub(super) struct Base {
     pub(super) slots: Vec<Slot>,
+    /// Which of the typed members have a place, a [`bit`] for each.
+    placed: u8,
     pub(super) version_id: Option<VersionId>,
     pub(super) is_null: bool,
     pub(super) is_delete_marker: bool,
     pub(super) content_length: u64,
     pub(super) content_md5: SmolStr,
     pub(super) data_store_name: SmolStr,
-    pub(super) owner_id: SmolStr,
     pub(super) last_modified: SmolStr,
     sums: OnceLock<Sums>,
 }
@@ -40,19 +41,20 @@ impl Base {
         let empty: SmolStr = "".into();
         let mut base = Self {
             slots: Vec::new(),
+            placed: 0,
             version_id: None,
             is_null: false,
             is_delete_marker: false,
             content_length: 0,
             content_md5: empty.clone(),
             data_store_name: empty.clone(),
-            owner_id: empty.clone(),
             last_modified: empty,
             sums: OnceLock::new(),
         };
         for slot in &slots {
-            if let Slot::Raw(name, value) = slot {
-                base.note(name.as_str(), value);
+            match slot {
+                Slot::Raw(name, value) => base.note(name.as_str(), value),
+                Slot::Typed(name) => base.placed |= bit(name),
             }
         }
         base.slots = slots;
@@ -63,13 +65,13 @@ impl Base {
     fn with_slots(&self, slots: Vec<Slot>) -> Self {
         Self {
             slots,
+            placed: self.placed,
             version_id: self.version_id.clone(),
             is_null: self.is_null,
             is_delete_marker: self.is_delete_marker,
             content_length: self.content_length,
             content_md5: self.content_md5.clone(),
             data_store_name: self.data_store_name.clone(),
-            owner_id: self.owner_id.clone(),
             last_modified: self.last_modified.clone(),
             sums: self.sums.clone(),
         }
@@ -82,17 +84,22 @@ impl Base {
         let mut base = self.with_slots(slots);
         let mut sums = base.sums.take();
         for (name, value) in changes {
-            base.note(name, value);
-            let old = match base.slots.iter_mut().find(|slot| slot.name() == *name) {
+            let place = base.slots.iter_mut().find(|slot| slot.name() == *name);
+            if matches!(&place, Some(Slot::Raw(_, old)) if old == value) {
+                continue;
+            }
+            let old = match place {
                 Some(Slot::Raw(_, old)) => Some(std::mem::replace(old, value.clone())),
                 Some(Slot::Typed(name)) => panic!("the member {name} has an edit of its own"),
                 None => {
+                    assert!(bit(name) == 0, "the member {name} has an edit of its own");
                     let known = model_defaults::known_name(name);
                     let name = known.map_or_else(|| Name::Other((*name).into()), Name::Known);
                     base.slots.push(Slot::Raw(name, value.clone()));
                     None
                 }
             };
+            base.note(name, value);
             sums = sums.and_then(|sums| base.corrected(sums, name, old.as_ref(), value));
         }
         if let Some(sums) = sums {
@@ -107,21 +114,37 @@ impl Base {
     }
 
     /// With a typed place for `name`: itself if it has one.
+    #[inline]
     pub(super) fn with_place(base: &Arc<Self>, name: &'static str) -> Arc<Self> {
-        if base.slots.iter().any(|slot| matches!(slot, Slot::Typed(typed) if *typed == name)) {
-            return base.clone();
-        }
-        let place = base.slots.iter().position(|slot| slot.name() == name);
-        let mut slots = base.slots.clone();
+        if base.has_place(name) { base.clone() } else { Arc::new(base.placing(name)) }
+    }
+
+    /// [`Self::with_place`] for several members.
+    pub(super) fn with_places<const N: usize>(base: &Arc<Self>, names: [&'static str; N]) -> Arc<Self> {
+        names.iter().fold(base.clone(), |base, name| {
+            if base.has_place(name) { base } else { Arc::new(base.placing(name)) }
+        })
+    }
+
+    fn placing(&self, name: &'static str) -> Self {
+        let place = self.slots.iter().position(|slot| slot.name() == name);
+        let mut slots = self.slots.clone();
         match place {
             Some(index) => slots[index] = Slot::Typed(name),
             None => slots.push(Slot::Typed(name)),
         }
-        let mut base = base.with_slots(slots);
+        let mut base = self.with_slots(slots);
+        base.placed |= bit(name);
         if place.is_some() {
             base.sums = OnceLock::new();
         }
-        Arc::new(base)
+        base
+    }
+
+    /// Whether there is a typed place for `name`.
+    #[inline]
+    pub(super) fn has_place(&self, name: &str) -> bool {
+        self.placed & bit(name) != 0
     }
 
     /// The JSON of an untyped member.
@@ -142,7 +165,6 @@ impl Base {
             "content-length" => self.content_length = lenient_u64(value.as_str()).unwrap_or(0),
             "content-md5" => self.content_md5 = text(),
             "dataStoreName" => self.data_store_name = text(),
-            "owner-id" => self.owner_id = text(),
             "last-modified" => self.last_modified = text(),
             _ => {}
         }
@@ -185,14 +207,31 @@ impl Base {
         } else {
             model_defaults::default_of(name)
         };
-        if default == Some(raw) {
-            return 0;
-        }
-        let digest = digest::member(name, raw);
-        // A default may be spelled in another way, but no text without escapes is.
-        let is_plain_text = || raw.starts_with('"') && !raw.contains('\\');
-        let is_default = |default| !is_plain_text() && digest == digest::member(name, default);
-        if default.is_some_and(is_default) { 0 } else { digest }
+        digest_unless(default, name, raw)
+    }
+}
+
+/// What a member adds to a digest if `default` is what stands for it where it is missing.
+pub(super) fn digest_unless(default: Option<&str>, name: &str, raw: &str) -> u128 {
+    if default == Some(raw) {
+        return 0;
+    }
+    let digest = digest::member(name, raw);
+    // A default may be spelled in another way, but no text without escapes is.
+    let is_plain_text = || raw.starts_with('"') && !raw.contains('\\');
+    let is_default = |default| !is_plain_text() && digest == digest::member(name, default);
+    if default.is_some_and(is_default) { 0 } else { digest }
+}
+
+/// The bit of a typed member: one that has a type, and an edit of its own. None for any other.
+fn bit(name: &str) -> u8 {
+    match name {
+        REPLICATION => 1,
+        LOCATION => 1 << 1,
+        ORIGIN_OP => 1 << 2,
+        owner::ID => 1 << 3,
+        owner::DISPLAY_NAME => 1 << 4,
+        _ => 0,
     }
 }
 
@@ -205,8 +244,7 @@ impl Sums {
     fn change(&mut self, name: &str, old: u128, new: u128) {
         let change = new.wrapping_sub(old);
         self.all = self.all().wrapping_add(change).into();
-        if !matches!(name, "owner-id" | "owner-display-name" | "dataStoreName") && !ENCRYPTION.contains(&name)
-        {
+        if name != "dataStoreName" && !ENCRYPTION.contains(&name) {
             self.at_replica = self.at_replica().wrapping_add(change).into();
         }
     }

@@ -34,6 +34,11 @@ impl Placement {
         Self { form, locations, ..Self::default() }
     }
 
+    /// Of these locations; none at all are written as null.
+    pub(super) fn of(locations: Vec<Location>) -> Self {
+        Self::new(if locations.is_empty() { Form::Null } else { Form::List }, locations)
+    }
+
     /// Passes over the value at `cursor` and returns what it says.
     pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Result<Self, MetadataError>, JsonError> {
         let mut locations = Ok(Vec::new());

@@ -110,9 +110,7 @@ fn the_fingerprint_of_a_replica_equals_the_sources() {
         md.reduced_locations().iter().map(|part| part.stored_at(&Location::stored("t", "dst"))).collect();
     let encryption = Encryption { algorithm: "AES256".to_owned(), ..Encryption::default() };
     let replica = md
-        .with_replication(md.replication().with_status(OverallStatus::Replica))
-        .with_owner("other", "Bob")
-        .with_location(stored)
+        .replica(md.replication().with_status(OverallStatus::Replica), &Owner::new("other", "Bob"), stored)
         .with_encryption(&encryption);
     assert_ne!(replica.revision(), md.revision());
     assert_eq!(parse(&replica.to_json()).fingerprint(), md.fingerprint());

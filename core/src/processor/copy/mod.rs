@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{Bucket, EffectId, EffectIds, Site};
-use crate::model::{Location, ObjectMd, ObjectRef, VersionRef};
+use crate::model::{Location, ObjectMd, ObjectRef, Owner, VersionRef};
 use crate::parts::{InFlight, Retry, RetryPolicy};
 use crate::request::minting::TargetKind;
 use crate::request::{BucketRules, Condition, PartMove, Side, SiteReply, SiteRequest};
@@ -44,10 +44,8 @@ pub struct CopyConfig {
     pub target: TargetKind,
     /// How many versions of a key are looked at, at targets that mint ids.
     pub look_depth: u32,
-    /// Canonical id of the account that owns the copies.
-    pub owner_id: String,
-    /// Display name of that account.
-    pub owner_display_name: String,
+    /// The account that owns the copies.
+    pub owner: Owner,
     /// When trouble ends a copy (replication reference 5.5).
     pub retry: RetryPolicy,
     /// Parts of one version under way at once (upstream's `mpuPartsConcurrency`).
@@ -195,11 +193,13 @@ impl CopyJob {
     }
 
     /// Set while nothing is under way and the next attempt is due later.
+    #[inline]
     pub fn wait_until(&self) -> Option<Instant> {
         self.wait_until
     }
 
     /// How the copy ended, once it has.
+    #[inline]
     pub fn outcome(&self) -> Option<&Outcome> {
         self.ending.as_ref().filter(|_| self.stage == Stage::Ended)
     }
@@ -215,6 +215,7 @@ impl CopyJob {
     }
 
     /// The next request to carry out.
+    #[inline]
     pub fn poll_request(&mut self) -> Option<(EffectId, Box<SiteRequest>)> {
         self.requests.pop_front()
     }
@@ -316,7 +317,7 @@ impl CopyJob {
                 md: self.write.clone().expect("the stage Writing has something to write"),
                 condition: Some(match &self.target {
                     None => Condition::Absent,
-                    Some(md) => Condition::Tag(md.state_tag()),
+                    Some(md) => Condition::tag(md.state_tag()),
                 }),
                 keep_data: self.keep_data,
             },

@@ -30,7 +30,7 @@ impl CopyJob {
                 digest: part.md5.to_string(),
                 to_bucket: to_bucket.clone(),
                 to_key: self.object.key.clone(),
-                owner: config.owner_id.clone(),
+                owner: config.owner.id().to_owned(),
                 upload: upload.clone(),
                 deadline: config.part_deadline,
             })

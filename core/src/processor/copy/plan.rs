@@ -156,11 +156,7 @@ impl CopyJob {
             .replication()
             .with_site_status(&config.site, SiteStatus::Replica)
             .with_status(OverallStatus::Replica);
-        let md = source
-            .with_replication(replication)
-            .with_owner(&config.owner_id, &config.owner_display_name)
-            .with_location(locations);
-        self.write = Some(md);
+        self.write = Some(source.replica(replication, &config.owner, locations));
         self.stage = Stage::Writing;
     }
 

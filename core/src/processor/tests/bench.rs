@@ -9,7 +9,7 @@ use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
 use crate::id::{EffectId, Epoch, Offset, Partition, TopicPartition};
 use crate::intake::IntakeLimits;
-use crate::model::{Location, Message, ObjectEntry, ObjectMd, ObjectRef, VersionId, VersionRef};
+use crate::model::{Location, Message, ObjectEntry, ObjectMd, ObjectRef, Owner, VersionId, VersionRef};
 use crate::parts::{BreakerPolicy, RetryPolicy};
 use crate::processor::copy::CopyConfig;
 use crate::processor::{Config, Effect, Event, SiteProcessor};
@@ -27,8 +27,7 @@ pub(super) fn config() -> Config {
             site: "paris".into(),
             target: TargetKind::KeepsVersions,
             look_depth: 100,
-            owner_id: "target-owner".to_owned(),
-            owner_display_name: "Target".to_owned(),
+            owner: Owner::new("target-owner", "Target"),
             retry: RetryPolicy { retries_max: Some(3), ..RetryPolicy::CONFIG_DEFAULT },
             parts_max: 2,
             part_deadline: Span::from_secs(60),
@@ -317,7 +316,7 @@ impl Bench {
         let holds = match condition {
             None => true,
             Some(Condition::Absent) => stored.is_none(),
-            Some(Condition::Tag(tag)) => stored.is_some_and(|stored| stored.state_tag() == *tag),
+            Some(Condition::Tag(tag)) => stored.is_some_and(|stored| stored.state_tag() == **tag),
         };
         if !holds {
             return refused(RefusalKind::Conflict, "PreconditionFailed");

@@ -14,7 +14,7 @@ use backbeat_core::IntakeLimits;
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{JournalEpoch, Topic};
 use backbeat_core::model::{
-    FilterConfig, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, StatusConfig, version_key,
+    FilterConfig, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, Owner, StatusConfig, version_key,
 };
 use backbeat_core::parts::{BreakerPolicy, RetryPolicy};
 use backbeat_core::processor::copy::CopyConfig;
@@ -134,7 +134,7 @@ impl Sites for World {
                 let stored = site.lock().expect("no test panics with it").get(&object).cloned();
                 let holds = match (condition, stored) {
                     (None, _) | (Some(Condition::Absent), None) => true,
-                    (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == tag,
+                    (Some(Condition::Tag(tag)), Some(stored)) => stored.state_tag() == *tag,
                     (Some(_), _) => false,
                 };
                 if !holds {
@@ -246,8 +246,7 @@ impl Bench {
                 target: TargetKind::KeepsVersions,
                 look_depth: 100,
                 site: "paris".into(),
-                owner_id: "owner".to_owned(),
-                owner_display_name: "Owner".to_owned(),
+                owner: Owner::new("owner", "Owner"),
                 retry,
                 parts_max: 4,
                 part_deadline: Span::from_secs(60),
