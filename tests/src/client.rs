@@ -52,6 +52,16 @@ pub fn versitygw() -> Result<PathBuf, String> {
     Err("no versitygw-cases (./ci/test builds it into target/go)".to_owned())
 }
 
+/// Takes away settings of the user's own that would take part: no client reads them. rclone refuses to run with a bundle of
+/// certificates and plain HTTP.
+pub fn without_own_settings(command: &mut Command) {
+    for name in
+        ["AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_SESSION_TOKEN", "HTTP_PROXY", "http_proxy", "RCLONE_CONFIG_DIR"]
+    {
+        command.env_remove(name);
+    }
+}
+
 /// Everything that the lists of commands in `tests/clients` find in their environment: keys, the addresses of the sites
 /// under their names, and a remote of rclone for each.
 pub fn environment(addresses: &Addresses) -> Vec<(String, String)> {

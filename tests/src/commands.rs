@@ -12,6 +12,7 @@
 //!
 //! A command that ends in a backslash goes on in the next line.
 
+use crate::client;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,10 +30,6 @@ enum Ending {
     Failure,
     SuccessAtLast,
 }
-
-/// Settings of the user's own that would take part.
-const STRANGE: [&str; 6] =
-    ["AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_SESSION_TOKEN", "HTTP_PROXY", "http_proxy", "RCLONE_CONFIG_DIR"];
 
 /// One command of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,9 +97,7 @@ pub fn run(list: &Path, environment: &[(String, String)], directory: &Path) -> R
         loop {
             let mut command = Command::new("timeout");
             command.args(["60", "sh", "-c", &format!("exec 2>&1; {}", step.command)]).current_dir(directory);
-            for name in STRANGE {
-                command.env_remove(name);
-            }
+            client::without_own_settings(&mut command);
             command.envs(environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
             let output = command.output().context("failed to start sh")?;
             let said = String::from_utf8_lossy(&output.stdout);

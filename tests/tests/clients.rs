@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use backbeat_tests::binary::{run, workspace};
 use backbeat_tests::cases::{self, Table};
-use backbeat_tests::client::{aws, case_of, environment, python, rclone, versitygw};
+use backbeat_tests::client::{self, aws, case_of, environment, python, rclone, versitygw};
 use backbeat_tests::commands;
 use backbeat_tests::dev::{Dev, Place};
 use backbeat_tests::suite::{self, Test};
@@ -135,9 +135,7 @@ fn results_of(program: &Path, table: &Table, source: &str, folder: &Path) -> Res
     let mut command = Command::new(program);
     command.args([&format!("http://{source}"), "backbeat-dev", "backbeat-dev-secret"]);
     command.stdin(open(&asked)?).stdout(create(&answered)?).stderr(Stdio::null());
-    for variable in ["AWS_CA_BUNDLE", "HTTP_PROXY", "http_proxy"] {
-        command.env_remove(variable);
-    }
+    client::without_own_settings(&mut command);
     let mut child = command.spawn().context("failed to start versitygw-cases")?;
     let deadline = Instant::now() + CASES_TIME_MAX;
     while child.try_wait()?.is_none() && Instant::now() < deadline {

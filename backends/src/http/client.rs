@@ -15,15 +15,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
+use super::dialer::Dialer;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Time to open a connection.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Idle connections are given up before common servers give them up.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
@@ -191,19 +190,26 @@ pub struct SignedClient {
     endpoint: String,
     credentials: Credentials,
     region: String,
-    http: Client<HttpConnector, UnsyncBoxBody<Bytes, BoxError>>,
+    http: Client<Dialer, UnsyncBoxBody<Bytes, BoxError>>,
 }
 
 impl SignedClient {
     /// A client of the server at `endpoint` (`host:port`, plain HTTP).
     pub fn new(endpoint: impl Into<String>, credentials: Credentials, region: impl Into<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME_MAX));
-        connector.set_nodelay(true);
+        Self::dialling(Dialer::tcp(), endpoint, credentials, region)
+    }
+
+    /// A client of the server that `dialer` reaches and that calls itself `endpoint`.
+    pub fn dialling(
+        dialer: Dialer,
+        endpoint: impl Into<String>,
+        credentials: Credentials,
+        region: impl Into<String>,
+    ) -> Self {
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME_MAX)
-            .build(connector);
+            .build(dialer);
         Self { endpoint: endpoint.into(), credentials, region: region.into(), http }
     }
 

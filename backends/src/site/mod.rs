@@ -19,6 +19,7 @@ mod config;
 mod copy;
 mod cors;
 mod data;
+mod entrances;
 mod error;
 mod form;
 #[cfg(feature = "fuzzing")]
@@ -53,6 +54,7 @@ mod write;
 pub use backup::Copied;
 pub use check::{Checked, Problem, check};
 pub use config::{Account, CloudLocation, Limits, ReplicationEndpoint, SiteConfig};
+pub use entrances::Entrances;
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::{Site, SiteError};
 pub use server::serve;

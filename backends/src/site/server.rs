@@ -3,6 +3,7 @@
 use super::access::{Accounts, Names};
 use super::cors::{self, FromPage};
 use super::data::random_hex;
+use super::entrances::Entrances;
 use super::error::Refusal;
 use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
 use super::long_path;
@@ -28,7 +29,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -43,16 +43,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Errors on internal routes are small.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// Serves `site` on `listener` until `shutdown` ends, then lets running requests end.
+/// Serves `site` to whoever comes through `entrances` (a listener, or one with visitors of this process) until `shutdown`
+/// ends, then lets running requests end.
 ///
 /// # Errors
 /// The listener is not on a loopback address: this site is no server for a network.
 pub async fn serve(
     site: Arc<Site>,
-    listener: TcpListener,
+    entrances: impl Into<Entrances>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    if !listener.local_addr()?.ip().is_loopback() {
+    let mut entrances = entrances.into();
+    if !entrances.local_addr()?.ip().is_loopback() {
         let problem = "the embedded site answers on loopback addresses only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
     }
@@ -64,16 +66,12 @@ pub async fn serve(
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            (entrances.accept().await, place)
         };
         tokio::select! {
             () = &mut shutdown => break,
             (accepted, place) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "a connection is gone");
-                        continue;
-                    }
+                Ok(stream) => {
                     let connection = connection(stream, Arc::clone(&site), service.clone(), stopped.clone());
                     connections.spawn(async move {
                         connection.await;
@@ -88,7 +86,7 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    drop(entrances);
     // Nobody listens if there is no connection.
     stop.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };

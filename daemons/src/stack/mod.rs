@@ -42,7 +42,8 @@ pub use backup::{BackupError, Backups, Written};
 pub use layout::{Layout, LayoutError};
 use settings::DRAIN_MAX;
 pub use settings::Topics;
-use site::{Client, RunningSite};
+pub use site::Client;
+use site::{Reach, RunningSite};
 
 /// The access key of every site.
 pub const ACCESS_KEY: &str = "backbeat-dev";
@@ -103,6 +104,9 @@ pub struct Addresses {
 /// A running stack.
 pub struct Stack {
     addresses: Addresses,
+    to_source: Reach,
+    /// In the order of the addresses.
+    to_targets: Vec<Reach>,
     operator: Arc<StackOperator>,
     populator: PopulatorHandle,
     processors: Vec<ProcessorHandle>,
@@ -139,16 +143,16 @@ impl Stack {
         let source = RunningSite::source(&layout, &names, api_address, limits.clone())
             .await
             .context("cannot open the source site")?;
-        source.serve(source_listener, stopped.clone(), &mut servers);
+        let to_source = source.serve(source_listener, source_address, stopped.clone(), &mut servers);
         let mut target_sites = Vec::new();
         let mut sites = vec![(layout.source(), source.site())];
         for (index, (name, listener, address)) in targets.into_iter().enumerate() {
             let site = RunningSite::target(&layout, &name, index, limits.clone())
                 .await
                 .with_context(|| format!("cannot open the target site {name}"))?;
-            site.serve(listener, stopped.clone(), &mut servers);
+            let reach = site.serve(listener, address, stopped.clone(), &mut servers);
             sites.push((layout.target(&name), site.site()));
-            target_sites.push((SiteName::from(name), address));
+            target_sites.push((SiteName::from(name), address, reach));
         }
 
         let wall = WallClock::system();
@@ -179,8 +183,7 @@ impl Stack {
         let metrics = Registry::default();
         let clock = Clock::start(wall.clone());
         let (counters, counting) = Counters::start(Arc::clone(&stats), wall.clone());
-        let source_client = || site::client(source_address);
-        let source_pair: Arc<Source> = Arc::new(SitePair::new(source_client(), source_client()));
+        let source_pair: Arc<Source> = Arc::new(SitePair::new(to_source.client(), to_source.client()));
         let publisher = Publisher::new(Arc::clone(&queue), metrics.clone());
         let replication = config.config.replication();
         let mut machines = JoinSet::new();
@@ -207,12 +210,12 @@ impl Stack {
 
         let mut processors = Vec::new();
         let mut site_daemons = Vec::new();
-        for (name, address) in &target_sites {
+        for (name, _, to_target) in &target_sites {
             let group = Group::from(format!("{}-{name}", replication.queue_processor.group_id));
             let ports = ProcessorPorts {
                 queue: Arc::clone(&queue),
                 publisher: publisher.clone(),
-                sites: Arc::new(SitePair::new(source_client(), site::client(*address))),
+                sites: Arc::new(SitePair::new(to_source.client(), to_target.client())),
                 topics: topics.consumed_by_sites(),
                 status_topic: topics.status.clone(),
                 exceptions_topic: topics.exceptions.clone(),
@@ -273,7 +276,7 @@ impl Stack {
             stats,
             coordination,
             source: source_pair,
-            current: Arc::new(site::signed(source_address)),
+            current: Arc::new(to_source.signed()),
             daemons,
             topics,
             partitions: PARTITIONS_DEFAULT,
@@ -285,10 +288,16 @@ impl Stack {
         operator.restore_pauses().await;
         let serving = api::serve(api_listener, Arc::clone(&operator), stopped);
         servers.spawn(async move { serving.await.context("the API ended") });
-        let targets = target_sites.into_iter().map(|(name, address)| (name.as_str().to_owned(), address));
-        let addresses = Addresses { source: source_address, targets: targets.collect(), api: api_address };
+        let (mut targets, mut to_targets) = (Vec::new(), Vec::new());
+        for (name, address, reach) in target_sites {
+            targets.push((name.as_str().to_owned(), address));
+            to_targets.push(reach);
+        }
+        let addresses = Addresses { source: source_address, targets, api: api_address };
         Ok(Self {
             addresses,
+            to_source,
+            to_targets,
             operator,
             populator,
             processors,
@@ -304,6 +313,12 @@ impl Stack {
     /// Where it answers.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The source and a target as the processor of that target reaches them; nothing if no target has this name.
+    pub fn sites(&self, target: &str) -> Option<SitePair<Client, Client>> {
+        let index = self.addresses.targets.iter().position(|(name, _)| name == target)?;
+        Some(SitePair::new(self.to_source.client(), self.to_targets[index].client()))
     }
 
     /// What the API offers, in process.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use backbeat_backends::credentials::Credentials;
 use backbeat_backends::credentials::account::StaticCredentials;
 use backbeat_backends::embedded::StoreOptions;
-use backbeat_backends::http::{Credentials as Keys, SignedClient};
+use backbeat_backends::http::{Credentials as Keys, Dialer, SignedClient};
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
 use backbeat_backends::site::{self, Account, Limits, ReplicationEndpoint, Site, SiteConfig};
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ pub(super) const OWNER_NAME: &str = "backbeat-dev";
 const SITE_CACHE_BYTES: usize = 4 << 20;
 
 /// What the machines reach a site with.
-pub(super) type Client = CloudServer<StaticCredentials>;
+pub type Client = CloudServer<StaticCredentials>;
 
 /// A site that is open.
 pub(super) struct RunningSite(Arc<Site>);
@@ -74,22 +74,26 @@ impl RunningSite {
         self.0.journal().clone()
     }
 
-    /// Serves the site until told to stop.
+    /// Serves the site until told to stop, and says how the machines reach it.
     pub(super) fn serve(
         &self,
         listener: TcpListener,
+        address: SocketAddr,
         mut stopped: watch::Receiver<bool>,
         servers: &mut JoinSet<Result<()>>,
-    ) {
+    ) -> Reach {
         let site = Arc::clone(&self.0);
+        let (dialer, visitors) = Dialer::in_process();
         servers.spawn(async move {
             let ended = format!("the site {} ended", site.config().name);
             let stop = async move {
                 // A sender that is gone means stop, too.
                 stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
             };
-            site::serve(site, listener, stop).await.context(ended)
+            site::serve(site, (listener, visitors), stop).await.context(ended)
         });
+        let keys = Keys::new(ACCESS_KEY, SECRET_KEY);
+        Reach(SignedClient::dialling(dialer, address.to_string(), keys, REGION))
     }
 }
 
@@ -112,14 +116,20 @@ fn config(name: &str, data_dir: &Path, index: usize, endpoints: Vec<ReplicationE
     }
 }
 
-/// A client of the site at `address` for the machines.
-pub(super) fn client(address: SocketAddr) -> Client {
-    let credentials = Credentials::lasting(ACCESS_KEY, SECRET_KEY);
-    let credentials = Arc::new(StaticCredentials::new(credentials));
-    CloudServer::new(&[address.to_string()], REGION, credentials, TimeLimits::default())
-}
+/// The way of the machines to a site: within the process, the requests are those that would go over the network. All clients
+/// share their connections, and none of them keeps the site open.
+#[derive(Clone)]
+pub(super) struct Reach(SignedClient);
 
-/// A client of the site at `address` for single requests.
-pub(super) fn signed(address: SocketAddr) -> SignedClient {
-    SignedClient::new(address.to_string(), Keys::new(ACCESS_KEY, SECRET_KEY), REGION)
+impl Reach {
+    /// A client for the machines.
+    pub(super) fn client(&self) -> Client {
+        let credentials = Arc::new(StaticCredentials::new(Credentials::lasting(ACCESS_KEY, SECRET_KEY)));
+        CloudServer::over(vec![self.0.clone()], credentials, TimeLimits::default())
+    }
+
+    /// A client for single requests.
+    pub(super) fn signed(&self) -> SignedClient {
+        self.0.clone()
+    }
 }

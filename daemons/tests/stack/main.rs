@@ -4,6 +4,9 @@ mod harness;
 mod process;
 
 use backbeat_backends::http::{Body, Request};
+use backbeat_backends::objects::ObjectSite;
+use backbeat_core::call::{Ending, RefusalKind};
+use backbeat_core::model::{ObjectRef, VersionId, VersionRef};
 use harness::{Server, start};
 use http::Method;
 use serde_json::{Value, json};
@@ -71,6 +74,29 @@ async fn what_is_written_arrives_and_survives_a_restart() {
     let metrics = String::from_utf8_lossy(metrics.body()).into_owned();
     assert!(metrics.contains("s3_replication_status_changed_total"), "{metrics}");
     stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_within_the_process_hold_no_stack_up_and_reach_nothing_afterwards() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let source = Server::at(stack.addresses().source);
+    source.make_bucket("photos").await;
+    let version = source.put("photos", "a", "bytes").await;
+    assert!(stack.sites("nowhere").is_none());
+    let sites = stack.sites("paris").expect("there is a site of this name");
+    let version = VersionRef::Version(VersionId::decode(&version).expect("a version id"));
+    let object = ObjectRef::new("photos", "a", version);
+    let Ending::Applied(md) = sites.source().read_metadata(&object).await else {
+        panic!("the source does not show what was written");
+    };
+    assert_eq!(md.content_length(), 5);
+    stack.shutdown().await.expect("a clean end");
+    for ending in [sites.source().read_metadata(&object).await, sites.target().read_metadata(&object).await] {
+        let Ending::Refused(refusal) = ending else { panic!("{ending:?} after the end") };
+        assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    }
+    start(dir.path()).await.shutdown().await.expect("nothing holds the data directory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

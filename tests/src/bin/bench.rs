@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use backbeat::config::Config;
-use backbeat::stack::{ACCESS_KEY, REGION, SECRET_KEY, Stack, StackConfig, Target};
-use backbeat_backends::credentials::Credentials as Lasting;
-use backbeat_backends::credentials::account::StaticCredentials;
+use backbeat::stack::{ACCESS_KEY, Client, REGION, SECRET_KEY, Stack, StackConfig, Target};
 use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
 use backbeat_backends::objects::SitePair;
-use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
 use backbeat_core::call::Ending;
 use backbeat_core::id::Bucket;
 use backbeat_core::model::{
@@ -35,7 +32,7 @@ const CONCURRENCY: usize = 10;
 /// How long the engine may take for one batch.
 const BATCH_TIME_MAX: Duration = Duration::from_mins(5);
 
-type Pair = SitePair<CloudServer<StaticCredentials>, CloudServer<StaticCredentials>>;
+type Pair = SitePair<Client, Client>;
 
 /// A running stack with one target, and clients of it.
 struct Bench {
@@ -256,17 +253,14 @@ impl Bench {
         let addresses = stack.addresses().clone();
         let signed =
             |endpoint: String| SignedClient::new(endpoint, Credentials::new(ACCESS_KEY, SECRET_KEY), REGION);
-        let site = |endpoint: String| {
-            let credentials = Arc::new(StaticCredentials::new(Lasting::lasting(ACCESS_KEY, SECRET_KEY)));
-            CloudServer::new(&[endpoint], REGION, credentials, TimeLimits::default())
-        };
-        let (source, target) = (addresses.source.to_string(), addresses.targets[0].1.to_string());
+        // What the bare loop asks goes the same way as what the engine asks.
+        let pair = Arc::new(stack.sites(SITE).context("the target is not there")?);
         Ok(Self {
             stack,
-            source: signed(source.clone()),
-            target: signed(target.clone()),
+            source: signed(addresses.source.to_string()),
+            target: signed(addresses.targets[0].1.to_string()),
             api: signed(addresses.api.to_string()),
-            pair: Arc::new(SitePair::new(site(source), site(target))),
+            pair,
             _data: data,
         })
     }
@@ -308,6 +302,7 @@ impl Bench {
         let at_once = CONCURRENCY.to_string();
         rclone.args(["--transfers", &at_once, "--checkers", &at_once]);
         rclone.args(["--fast-list", "--s3-no-check-bucket", "--quiet"]);
+        backbeat_tests::client::without_own_settings(&mut rclone);
         rclone.envs(backbeat_tests::client::environment(&addresses));
         tokio::task::spawn_blocking(move || {
             let mut timed = || -> Result<Duration> {

@@ -65,11 +65,19 @@ impl<C: CredentialSource> CloudServer<C> {
     /// # Panics
     /// If there is no endpoint.
     pub fn new(endpoints: &[String], region: &str, credentials: Arc<C>, limits: TimeLimits) -> Self {
-        assert!(!endpoints.is_empty(), "a site has at least one server");
         let unsigned = || crate::http::Credentials::new("", "");
         let server = |endpoint: &String| SignedClient::new(endpoint, unsigned(), region);
+        Self::over(endpoints.iter().map(server).collect(), credentials, limits)
+    }
+
+    /// The site behind `servers`, signing with what `credentials` gives and not with the clients' own keys.
+    ///
+    /// # Panics
+    /// If there is no server.
+    pub fn over(servers: Vec<SignedClient>, credentials: Arc<C>, limits: TimeLimits) -> Self {
+        assert!(!servers.is_empty(), "a site has at least one server");
         Self {
-            servers: endpoints.iter().map(server).collect(),
+            servers,
             current: AtomicUsize::new(0),
             credentials,
             limits,

@@ -1,17 +1,20 @@
-//! The suite against an embedded site served on loopback, and what happens when servers do not answer.
+//! The suite against an embedded site, over loopback and within the process, and what happens when servers do not answer.
 
 use std::sync::atomic::AtomicUsize;
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::conformance::{applied, refused};
 use crate::credentials::account::StaticCredentials;
+use crate::embedded::Closed;
+use crate::http::Dialer;
 use crate::objects::Versioning;
 use crate::objects::conformance::{ObjectsHarness, md5_hex};
-use crate::site::{Account, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
+use crate::site::{Account, Entrances, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
 
 const OWNER: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";
 
@@ -20,20 +23,34 @@ fn keys() -> Credentials {
 }
 
 fn adapter(endpoints: &[String]) -> CloudServer<StaticCredentials> {
-    let limits = TimeLimits { call: Duration::from_secs(10), chunk: Duration::from_secs(5) };
-    CloudServer::new(endpoints, "us-east-1", Arc::new(StaticCredentials::new(keys())), limits)
+    CloudServer::new(endpoints, "us-east-1", Arc::new(StaticCredentials::new(keys())), limits())
 }
 
-/// A site behind a port.
+fn limits() -> TimeLimits {
+    TimeLimits { call: Duration::from_secs(10), chunk: Duration::from_secs(5) }
+}
+
+/// A site that is reached over the network, or within the process.
 struct Served {
     adapter: CloudServer<StaticCredentials>,
     client: SignedClient,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+    closed: Closed,
     _directory: TempDir,
 }
 
 impl Served {
-    async fn start() -> Self {
+    async fn over_network() -> Self {
+        Self::start(|listener| (Dialer::tcp(), listener.into())).await
+    }
+
+    async fn in_process() -> Self {
+        let (dialer, visitors) = Dialer::in_process();
+        Self::start(|listener| (dialer, (listener, visitors).into())).await
+    }
+
+    async fn start(open: impl FnOnce(TcpListener) -> (Dialer, Entrances)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let account = Account {
             access_key: keys().access_key,
@@ -56,10 +73,14 @@ impl Served {
         let site = site.await.expect("the site opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let endpoint = listener.local_addr().expect("an address").to_string();
+        let (dialer, entrances) = open(listener);
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(serve(site, listener, async { drop(stopped.await) }));
-        let client = SignedClient::new(&endpoint, (&keys()).into(), "us-east-1");
-        Self { adapter: adapter(&[endpoint]), client, _stop: stop, _directory: directory }
+        let closed = site.closed();
+        let serving = tokio::spawn(serve(site, entrances, async { drop(stopped.await) }));
+        let client = SignedClient::dialling(dialer, endpoint, (&keys()).into(), "us-east-1");
+        let credentials = Arc::new(StaticCredentials::new(keys()));
+        let adapter = CloudServer::over(vec![client.clone()], credentials, limits());
+        Self { adapter, client, stop, serving, closed, _directory: directory }
     }
 
     async fn put(&self, path: &str, query: Option<&str>, body: String) {
@@ -109,7 +130,40 @@ impl ObjectsHarness for Served {
     }
 }
 
-crate::objects_conformance!(served_embedded_site, Served::start().await);
+crate::objects_conformance!(served_embedded_site, Served::over_network().await);
+crate::objects_conformance!(embedded_site_in_process, Served::in_process().await);
+
+#[tokio::test]
+async fn a_site_that_has_stopped_is_not_reached_and_its_store_is_closed() {
+    for served in [Served::over_network().await, Served::in_process().await] {
+        served.create_bucket("bucket", Versioning::Enabled).await;
+        let Served { adapter, client, stop, serving, closed, _directory } = served;
+        // A connection is open and idle: it does not hold the site up.
+        stop.send(()).expect("the site is served");
+        serving.await.expect("serving does not panic").expect("serving ends well");
+        let request = Request::new(Method::GET, "/bucket");
+        let error =
+            client.fetch(request, Duration::from_secs(10), 1 << 20).await.expect_err("nobody answers");
+        assert!(error.is_definite(), "{error}");
+        assert_eq!(refused(adapter.read_metadata(&object()).await), RefusalKind::Unavailable);
+        tokio::time::timeout(Duration::from_mins(1), closed.wait()).await.expect("nothing holds the store");
+    }
+}
+
+#[tokio::test]
+async fn a_site_that_stops_before_it_answers_leaves_the_ending_unknown() {
+    let (dialer, mut visitors) = Dialer::in_process();
+    let client = SignedClient::dialling(dialer, "site:80", (&keys()).into(), "us-east-1");
+    let adapter = CloudServer::over(vec![client], Arc::new(StaticCredentials::new(keys())), limits());
+    let gone = async {
+        let mut stream = visitors.accept().await.expect("somebody comes");
+        let mut head = [0; 1];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await.expect("something is asked");
+    };
+    let object = object();
+    let (ending, ()) = tokio::join!(adapter.read_metadata(&object), gone);
+    assert_eq!(ending, Ending::Unknown);
+}
 
 /// A server that takes connections and says `answer`, or nothing.
 async fn mute(answer: Option<&'static str>) -> String {
