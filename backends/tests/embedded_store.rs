@@ -141,6 +141,38 @@ async fn closures_see_what_was_written_before_them_in_the_same_group() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_done_after_a_write_is_done_whoever_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = with_faults(directory.path());
+    let put = |key: &'static str| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let written = store.write_then(
+            move |txn| {
+                txn.put(T, key.as_bytes(), *b"x");
+                Ok::<_, StoreError>(7)
+            },
+            move |value, outcome| {
+                tell.send(outcome.is_ok()).unwrap_or_default();
+                value + 1
+            },
+        );
+        (written, told)
+    };
+    let (written, told) = put("waited for");
+    assert_eq!(written.await.unwrap(), 8);
+    assert!(told.await.unwrap());
+    let (written, told) = put("given up");
+    // It is queued, and its caller goes.
+    assert!(Box::pin(written).now_or_never().is_none_or(|written| written.is_ok()));
+    assert!(told.await.unwrap());
+    assert_eq!(get(&store, "given up"), Some(b"x".to_vec()));
+    faults.fill_after(0);
+    let (written, told) = put("refused");
+    written.await.unwrap_err();
+    assert!(!told.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_writes_and_works_again_after_space_returns() {
     let directory = tempfile::tempdir().unwrap();
     let (store, faults) = with_faults(directory.path());

@@ -230,7 +230,8 @@ def a_large_object(source, targets):
 def written_before_a_restart(source, targets):
     bucket, _ = prepare(source, targets, "restart")
     for number in range(20):
-        source.s3.put_object(Bucket=bucket, Key=f"k{number % 5}", Body=b"x" * number)
+        # The last one is large enough for a file of its own.
+        source.s3.put_object(Bucket=bucket, Key=f"k{number % 5}", Body=b"x" * (number if number < 19 else MIB))
 
 
 def arrives_after_a_restart(source, targets):

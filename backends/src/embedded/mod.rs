@@ -13,7 +13,7 @@ mod store;
 mod transaction;
 mod whole;
 
-pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE};
+pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE, OlderFormat};
 pub use disk::DiskFaults;
 pub use error::StoreError;
 pub use store::{Closed, Store, StoreOptions};

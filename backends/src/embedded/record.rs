@@ -15,12 +15,16 @@ fn checksum(table: &str, key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hash.digest().to_le_bytes()
 }
 
-/// The stored form of a value.
-pub(super) fn seal(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + value.len());
-    sealed.extend_from_slice(&checksum(table, key, value));
-    sealed.extend_from_slice(value);
-    sealed
+/// Bytes of the stored form of a value.
+pub(super) fn sealed_len(value: &[u8]) -> usize {
+    CHECKSUM_BYTES + value.len()
+}
+
+/// Writes the stored form of a value to its place, which is as long as [`sealed_len`] says.
+pub(super) fn seal(table: &str, key: &[u8], value: &[u8], place: &mut [u8]) {
+    let (sum, rest) = place.split_at_mut(CHECKSUM_BYTES);
+    sum.copy_from_slice(&checksum(table, key, value));
+    rest.copy_from_slice(value);
 }
 
 /// The value of a stored form, or nothing if the checksum does not match.
@@ -32,6 +36,12 @@ pub(super) fn unseal<'a>(table: &str, key: &[u8], sealed: &'a [u8]) -> Option<&'
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seal(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut place = vec![0; sealed_len(value)];
+        super::seal(table, key, value, &mut place);
+        place
+    }
 
     #[test]
     fn a_sealed_value_opens_at_its_own_place_only() {

@@ -1,6 +1,6 @@
 //! The store itself: one writer thread that commits for many, snapshots for readers.
 
-use super::directory::Directory;
+use super::directory::{Directory, OlderFormat};
 use super::disk::{Disk, DiskFaults};
 use super::transaction::GroupTables;
 use super::{Read, ReadTxn, StoreError, Table, WriteTxn};
@@ -37,24 +37,37 @@ struct Ran {
     reply: Reply,
 }
 
-struct Write<F, T, E> {
-    write: F,
-    answer: oneshot::Sender<Result<T, E>>,
+struct Write<F, A, U, E> {
+    closure: F,
+    after: A,
+    answer: oneshot::Sender<Result<U, E>>,
 }
 
-impl<F, T, E> Job for Write<F, T, E>
+impl<F, A, T, U, E> Job for Write<F, A, U, E>
 where
     T: Send + 'static,
+    U: Send + 'static,
     E: From<StoreError> + Send + 'static,
     F: FnOnce(&mut WriteTxn<'_>) -> Result<T, E> + Send + 'static,
+    A: FnOnce(T, Result<(), &StoreError>) -> U + Send + 'static,
 {
     fn run(self: Box<Self>, txn: &mut WriteTxn<'_>) -> Ran {
-        let Self { write, answer } = *self;
-        let result = write(txn);
-        let accepted = result.is_ok();
-        // The caller may have stopped waiting: then there is nobody to tell.
-        let reply: Reply =
-            Box::new(move |committed| drop(answer.send(committed.map_err(E::from).and(result))));
+        let Self { closure, after, answer } = *self;
+        let written = closure(txn);
+        let accepted = written.is_ok();
+        let reply: Reply = Box::new(move |committed| {
+            let result = match (written, committed) {
+                (Ok(value), Ok(())) => Ok(after(value, Ok(()))),
+                (Ok(value), Err(error)) => {
+                    drop(after(value, Err(&error)));
+                    Err(error.into())
+                }
+                (Err(refusal), Ok(())) => Err(refusal),
+                (Err(_), Err(error)) => Err(error.into()),
+            };
+            // The caller may have stopped waiting: then there is nobody to tell.
+            drop(answer.send(result));
+        });
         Ran { accepted, reply }
     }
 
@@ -70,11 +83,13 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Faults for tests.
     pub faults: Option<Arc<DiskFaults>>,
+    /// What becomes of a directory of an older format.
+    pub older: OlderFormat,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, faults: None }
+        Self { cache_bytes: 64 << 20, faults: None, older: OlderFormat::default() }
     }
 }
 
@@ -122,7 +137,7 @@ impl Store {
 
     /// [`Store::open`] with options.
     pub fn open_with(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let directory = Directory::open(directory)?;
+        let directory = Directory::open(directory, options.older)?;
         let shared = Arc::new(Shared {
             file: directory.database(),
             directory,
@@ -161,9 +176,26 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&mut WriteTxn<'_>) -> Result<T, E> + Send + 'static,
     {
+        self.write_then(write, |value, _| value).await
+    }
+
+    /// [`Store::write`] with something to do as soon as the outcome of an accepted closure is known, whether its caller
+    /// still waits or not: `after` gets what the closure answered, and makes the caller's answer of it. It runs on the
+    /// writer's thread, too, and must not wait for anything.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_then<T, U, E, F, A>(&self, write: F, after: A) -> Result<U, E>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut WriteTxn<'_>) -> Result<T, E> + Send + 'static,
+        A: FnOnce(T, Result<(), &StoreError>) -> U + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let jobs = self.handle.jobs.as_ref().expect("the sender goes with the handle");
-        if jobs.send(Box::new(Write { write, answer })).await.is_err() {
+        if jobs.send(Box::new(Write { closure: write, after, answer })).await.is_err() {
             return Err(StoreError::Closed { file: self.file().into() }.into());
         }
         answered.await.unwrap_or_else(|_| Err(StoreError::Panicked { file: self.file().into() }.into()))

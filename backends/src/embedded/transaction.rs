@@ -17,7 +17,7 @@ pub type Row = (Vec<u8>, Vec<u8>);
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 type RowsMut<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
-type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+type Changes = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError> + 'a;
 
 /// A range of keys in byte order.
@@ -174,6 +174,22 @@ impl<'a> ReadTxn<'a> {
         Self { file, txn }
     }
 
+    /// Shows the rows of `range` in ascending order, without holding them all in memory.
+    ///
+    /// # Errors
+    /// The store's: at the first record that does not match its checksum.
+    pub fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreError> {
+        self.walk(table, range, false, &mut |key, value| {
+            visit(key, value);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     fn open(&self, table: Table) -> Result<Option<Rows>, StoreError> {
         match self.txn.open_table(Definition::new(table.0)) {
             Ok(rows) => Ok(Some(rows)),
@@ -261,16 +277,17 @@ impl<'txn> GroupTables<'txn> {
 
     /// Puts the changes of one accepted closure into the transaction.
     pub(super) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
-        for ((table, key), change) in changes {
+        for (table, changes) in changes {
             self.with(table, |rows| {
-                match change {
-                    Some(value) => {
-                        rows.insert(key.as_slice(), record::seal(table.0, &key, &value).as_slice())
+                changes.into_iter().try_for_each(|(key, change)| {
+                    match change {
+                        Some(value) => rows
+                            .insert_reserve(key.as_slice(), record::sealed_len(&value))
+                            .map(|mut place| record::seal(table.0, &key, &value, place.as_mut())),
+                        None => rows.remove(key.as_slice()).map(drop),
                     }
-                    None => rows.remove(key.as_slice()),
-                }
-                .map(drop)
-                .map_err(database(self.file))
+                    .map_err(database(self.file))
+                })
             })?;
         }
         Ok(())
@@ -311,12 +328,12 @@ impl<'a> WriteTxn<'a> {
 
     /// Writes `value` at `key`.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.insert((table, key.into()), Some(value.into()));
+        self.changes.entry(table).or_default().insert(key.into(), Some(value.into()));
     }
 
     /// Removes what is at `key`, if anything.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.changes.insert((table, key.into()), None);
+        self.changes.entry(table).or_default().insert(key.into(), None);
     }
 
     /// Rows of the range with this write's own changes laid over them.
@@ -357,19 +374,9 @@ impl<'a> WriteTxn<'a> {
     }
 
     fn own(&self, table: Table, range: &KeyRange, backwards: bool) -> Vec<(&[u8], Option<&[u8]>)> {
-        let lift = |bound: &Bound<Vec<u8>>, unbounded: Bound<(Table, Vec<u8>)>| match bound {
-            Bound::Included(key) => Bound::Included((table, key.clone())),
-            Bound::Excluded(key) => Bound::Excluded((table, key.clone())),
-            Bound::Unbounded => unbounded,
-        };
-        let start = lift(&range.start, Bound::Included((table, Vec::new())));
-        let end = lift(&range.end, Bound::Unbounded);
-        let mut own: Vec<_> = self
-            .changes
-            .range((start, end))
-            .take_while(|((of, _), _)| *of == table)
-            .map(|((_, key), value)| (key.as_slice(), value.as_deref()))
-            .collect();
+        let Some(changes) = self.changes.get(&table) else { return Vec::new() };
+        let own = changes.range::<[u8], _>(range.bounds());
+        let mut own: Vec<_> = own.map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
         if backwards {
             own.reverse();
         }
@@ -379,10 +386,7 @@ impl<'a> WriteTxn<'a> {
 
 impl Read for WriteTxn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if self.changes.is_empty() {
-            return self.base.get(table, key);
-        }
-        match self.changes.get(&(table, key.to_vec())) {
+        match self.changes.get(&table).and_then(|changes| changes.get(key)) {
             Some(value) => Ok(value.clone()),
             None => self.base.get(table, key),
         }

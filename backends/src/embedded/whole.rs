@@ -1,14 +1,16 @@
 //! Everything in a store at once: checking every record, and copying a snapshot while the store is in use.
 
-use super::directory::Directory;
+use super::directory::{Directory, OlderFormat};
 use super::record;
 use super::transaction::ReadTxn;
 use super::{Store, StoreError};
 use redb::{Database, TableDefinition, TableHandle as _};
 use std::path::Path;
 
-/// Rows of one transaction of a copy: bounds what it keeps in memory.
+/// Rows of one transaction of a copy.
 const ROWS_MAX: usize = 10_000;
+/// Their bytes, with one row more: bounds what a copy keeps in memory.
+const BYTES_MAX: usize = 4 << 20;
 
 /// Table, key and stored form of a record.
 type Sealed = (String, Vec<u8>, Vec<u8>);
@@ -64,12 +66,13 @@ impl Store {
     /// [`StoreError::Corrupt`] at the first record that does not match its checksum: damage is not copied. Otherwise
     /// what the disk says.
     pub fn copy_to(&self, path: &Path) -> Result<u64, StoreError> {
-        let directory = Directory::open(path)?;
+        let directory = Directory::open(path, OlderFormat::TakeOver)?;
         let file = directory.database();
         let failed = |error: redb::Error| StoreError::database(&file, error);
         let database = Database::create(&file).map_err(|error| failed(error.into()))?;
         let mut copied = 0_u64;
         let mut waiting: Vec<Sealed> = Vec::new();
+        let mut waiting_bytes = 0;
         let flush = |waiting: &mut Vec<Sealed>| -> Result<(), StoreError> {
             let txn = database.begin_write().map_err(|error| failed(error.into()))?;
             let mut rows = waiting.drain(..).peekable();
@@ -96,7 +99,12 @@ impl Store {
                 }
                 copied += 1;
                 waiting.push((table.to_owned(), key.to_vec(), sealed.to_vec()));
-                if waiting.len() == ROWS_MAX { flush(&mut waiting) } else { Ok(()) }
+                waiting_bytes += key.len() + sealed.len();
+                if waiting.len() < ROWS_MAX && waiting_bytes < BYTES_MAX {
+                    return Ok(());
+                }
+                waiting_bytes = 0;
+                flush(&mut waiting)
             })
         })?;
         flush(&mut waiting)?;

@@ -50,7 +50,7 @@ pub(super) fn admit(site: &Site, method: &Method, uri: &Uri, headers: &HeaderMap
     if let Some(bytes_max) = limits.data_bytes_max {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let bytes = number("x-amz-decoded-content-length").or_else(|| number("content-length")).unwrap_or(0);
-        if site.files().used().saturating_add(bytes) > bytes_max {
+        if site.data_bytes().saturating_add(bytes) > bytes_max {
             tracing::warn!(site = site.config().name, bytes_max, "a write was refused: the quota is used up");
             return Err(match adds {
                 // The engine takes this for a site that is not there just now, and tries again.

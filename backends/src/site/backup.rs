@@ -1,20 +1,18 @@
 //! A copy of a site while it is in use: a snapshot of its store, and another name for every file that the snapshot
 //! mentions.
 
-use super::data::DataFiles;
-use super::metadata::{DATA_FOLDER, Site, SiteError, known_data};
-use crate::embedded::Store;
-use std::path::{Path, PathBuf};
+use super::metadata::{Site, SiteError};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What a copy holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Records of metadata, journal and the rest of the store.
+    /// Records of metadata, journal, small data and the rest of the store.
     pub records: u64,
-    /// Data files.
+    /// Files of larger data.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of all data, small and larger.
     pub bytes: u64,
 }
 
@@ -28,7 +26,7 @@ impl Site {
         let wrong = |problem| SiteError::Configuration { name: self.config().name.clone(), problem };
         // First, so that nothing that the snapshot mentions goes meanwhile.
         let hold =
-            self.files().hold().ok_or_else(|| wrong("it is being copied already: wait for that to end"))?;
+            self.data().hold().ok_or_else(|| wrong("it is being copied already: wait for that to end"))?;
         let (site, directory) = (Arc::clone(self), directory.to_owned());
         let copied = tokio::task::spawn_blocking(move || site.copy_blocking(&directory)).await;
         hold.release().await;
@@ -37,16 +35,7 @@ impl Site {
 
     fn copy_blocking(&self, directory: &Path) -> Result<Copied, SiteError> {
         let records = self.store().copy_to(directory)?;
-        let folder: PathBuf = directory.join(DATA_FOLDER);
-        let of_folder = |error| SiteError::Data { folder: folder.clone(), error };
-        let known = known_data(&Store::open(directory)?)?;
-        DataFiles::create_folders(&folder).map_err(of_folder)?;
-        let mut copied = Copied { records, ..Copied::default() };
-        for key in &known {
-            copied.bytes += self.files().link(key, &folder).map_err(of_folder)?;
-            copied.files += 1;
-        }
-        DataFiles::sync_folders(&folder).map_err(of_folder)?;
-        Ok(copied)
+        let (files, bytes) = self.data().complete_copy(directory)?;
+        Ok(Copied { records, files, bytes })
     }
 }

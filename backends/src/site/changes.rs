@@ -1,5 +1,6 @@
 //! One metadata write: keys of pseudo databases, each change of which is also a record of the journal, in the same commit.
 
+use super::data::{DATA, DataChanges, DataOwner, DataRow, Stored};
 use super::error::Outcome;
 use super::journal::{EntryKind, JournalEntry, JournalRecord, last_sequence};
 use super::timestamp::{iso, system_ms};
@@ -12,8 +13,6 @@ pub(super) const RECORDS: Table = Table("site-metadata");
 pub(super) const JOURNAL: Table = Table("site-journal");
 /// Single values of the site.
 pub(super) const META: Table = Table("site");
-/// Data keys that a commit knows: the object they belong to, or nothing while they wait for their metadata.
-pub(super) const DATA: Table = Table("site-data");
 /// Placeholders to repair: due time in milliseconds, big-endian, then the metadata key.
 pub(super) const REPAIRS: Table = Table("site-repairs");
 
@@ -66,17 +65,6 @@ impl<T: Read> Records for T {
     }
 }
 
-/// What is known about a data key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum DataOwner {
-    /// Nothing.
-    Unknown,
-    /// Its metadata has not come yet.
-    Awaited,
-    /// The object that it belongs to, or belonged to.
-    Object { bucket: String, key: String },
-}
-
 /// The change set of one write.
 pub(super) struct Changes<'a, 'txn> {
     txn: &'a mut WriteTxn<'txn>,
@@ -84,8 +72,7 @@ pub(super) struct Changes<'a, 'txn> {
     /// Milliseconds since the epoch: the time of this write.
     pub(super) now_ms: u64,
     group: String,
-    /// Data keys that this write has made superfluous.
-    removed: Vec<String>,
+    data: DataChanges,
 }
 
 impl Records for Changes<'_, '_> {
@@ -107,15 +94,15 @@ impl Records for Changes<'_, '_> {
 impl<'a, 'txn> Changes<'a, 'txn> {
     pub(super) fn begin(txn: &'a mut WriteTxn<'txn>, group: &str) -> Result<Self, StoreError> {
         let next = last_sequence(&*txn)? + 1;
-        Ok(Self { txn, next, now_ms: system_ms(), group: group.into(), removed: Vec::new() })
+        Ok(Self { txn, next, now_ms: system_ms(), group: group.into(), data: DataChanges::default() })
     }
 
-    /// Closes the journal; answers its last number and the data keys to remove.
-    pub(super) fn finish(self) -> (u64, Vec<String>) {
+    /// Closes the journal; answers its last number and what is done with data.
+    pub(super) fn finish(self) -> (u64, DataChanges) {
         if last_sequence(&*self.txn).is_ok_and(|last| last + 1 != self.next) {
             self.txn.put(META, NEXT, self.next.to_be_bytes());
         }
-        (self.next - 1, self.removed)
+        (self.next - 1, self.data)
     }
 
     /// The time of this write as metadata spells it.
@@ -164,30 +151,25 @@ impl<'a, 'txn> Changes<'a, 'txn> {
         Ok(VersionId::new(ms, rank, &self.group, &count.to_string()))
     }
 
-    /// Notes that a data key belongs to an object.
-    pub(super) fn attach(&mut self, data_key: &str, bucket: &str, key: &str) {
-        self.txn.put(DATA, data_key, record_key(bucket, key));
+    /// Takes data in. Until it is attached it waits for its metadata.
+    pub(super) fn add_data(&mut self, stored: Stored) {
+        self.data.add(self.txn, stored);
     }
 
-    /// Notes a data key that waits for its metadata.
-    pub(super) fn await_metadata(&mut self, data_key: &str) {
-        self.txn.put(DATA, data_key, Vec::new());
+    /// Notes that data belongs to an object.
+    pub(super) fn attach(&mut self, data_key: &str, bucket: &str, key: &str) -> Result<(), StoreError> {
+        let owner = DataOwner::Object { bucket: bucket.to_owned(), key: key.to_owned() };
+        DataChanges::attach(self.txn, data_key, owner)
     }
 
-    /// What is known about a data key.
-    pub(super) fn data_owner(&self, data_key: &str) -> Result<DataOwner, StoreError> {
-        let Some(owner) = self.txn.get(DATA, data_key.as_bytes())? else { return Ok(DataOwner::Unknown) };
-        let owner = String::from_utf8_lossy(&owner).into_owned();
-        Ok(match owner.split_once('\0') {
-            Some((bucket, key)) => DataOwner::Object { bucket: bucket.to_owned(), key: key.to_owned() },
-            None => DataOwner::Awaited,
-        })
+    /// Whom data belongs to; nothing if there is none.
+    pub(super) fn data_owner(&self, data_key: &str) -> Result<Option<DataOwner>, StoreError> {
+        Ok(self.txn.get(DATA, data_key.as_bytes())?.map(|row| DataRow::decode(&row).owner))
     }
 
-    /// Forgets a data key; its file goes once this write is durable.
+    /// Forgets data: it goes with this write.
     pub(super) fn discard(&mut self, data_key: &str) {
-        self.txn.delete(DATA, data_key);
-        self.removed.push(data_key.into());
+        self.data.discard(self.txn, data_key);
     }
 
     /// The raw transaction, for what is no metadata.

@@ -1,13 +1,14 @@
-//! Checking a site that is not in use: every record against its checksum, every data file against the size and the MD5
-//! that metadata has of it.
+//! Checking a site that is not in use: every record against its checksum, the data of every object against the size and
+//! the MD5 that metadata has of it.
 
-use super::changes::{DATA, JOURNAL, RECORDS};
-use super::metadata::{DATA_FOLDER, SiteError};
-use crate::embedded::{Store, StoreError};
+use super::changes::{JOURNAL, RECORDS};
+use super::data::{BYTES, DATA, DataRow, DataStore, Place};
+use super::metadata::SiteError;
+use crate::embedded::{OlderFormat, Read as _, Store, StoreError, StoreOptions};
 use backbeat_core::model::ObjectMd;
 use md5::{Digest, Md5};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -26,17 +27,17 @@ pub struct Problem {
 /// What a check came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Records looked at.
+    /// Records looked at, those of small data too.
     pub records: u64,
-    /// Data files looked at.
+    /// Files of larger data looked at.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of all data, small and larger.
     pub bytes: u64,
     /// What was found, in no particular order.
     pub problems: Vec<Problem>,
 }
 
-/// What metadata says about a data file.
+/// What metadata says about data.
 struct Described {
     object: String,
     size: Option<u64>,
@@ -64,7 +65,8 @@ struct PartLocation {
 /// # Errors
 /// Another process uses the directory, or its format is not known. Damage is no error: it is in the answer.
 pub fn check(directory: &Path) -> Result<Checked, SiteError> {
-    let store = match Store::open(directory) {
+    let options = StoreOptions { older: OlderFormat::Keep, ..StoreOptions::default() };
+    let store = match Store::open_with(directory, options) {
         Ok(store) => store,
         Err(error @ StoreError::Damaged { .. }) => {
             let problem = Problem {
@@ -79,6 +81,7 @@ pub fn check(directory: &Path) -> Result<Checked, SiteError> {
     let mut checked = Checked::default();
     let mut described = BTreeMap::new();
     let mut known = Vec::new();
+    let mut damaged = BTreeSet::new();
     let visited = store.read(|txn| {
         txn.visit_all(&mut |record| {
             checked.records += 1;
@@ -87,6 +90,11 @@ pub fn check(directory: &Path) -> Result<Checked, SiteError> {
                 Ok(_) | Err(_) => String::from_utf8_lossy(record.key).into_owned(),
             };
             let Some(value) = record.value else {
+                if record.table == BYTES.0 {
+                    // It is told with the name of its object.
+                    damaged.insert(key);
+                    return;
+                }
                 let problem = Problem {
                     file: store.file().to_owned(),
                     key: format!("{} {}", record.table, key.escape_debug()),
@@ -96,7 +104,7 @@ pub fn check(directory: &Path) -> Result<Checked, SiteError> {
                 return;
             };
             if record.table == DATA.0 {
-                known.push(key);
+                known.push((key, DataRow::decode(value).place));
             } else if record.table == RECORDS.0 {
                 describe(&key, &String::from_utf8_lossy(value), &mut described);
             }
@@ -109,13 +117,20 @@ pub fn check(directory: &Path) -> Result<Checked, SiteError> {
             problem: error.to_string(),
         });
     }
-    let folder = directory.join(DATA_FOLDER);
-    for key in known {
-        let file = folder.join(key.get(..2).unwrap_or_default()).join(&key);
+    for (key, place) in known {
         let described = described.get(&key);
-        match compare(&file, described) {
+        let (file, looked_at) = match place {
+            Place::File => {
+                let file = DataStore::file_in(directory, &key);
+                let looked_at = digest(&file).map_err(|error| unreadable(&error));
+                (file, looked_at)
+            }
+            Place::Store(size) => (store.file().to_owned(), digest_in(&store, &key, size)),
+        };
+        damaged.remove(&key);
+        match looked_at.and_then(|(size, md5)| compare(size, &md5, described)) {
             Ok(bytes) => {
-                checked.files += 1;
+                checked.files += u64::from(place == Place::File);
                 checked.bytes += bytes;
             }
             Err(problem) => {
@@ -124,10 +139,16 @@ pub fn check(directory: &Path) -> Result<Checked, SiteError> {
             }
         }
     }
+    // What is left is the data of rows that are damaged themselves.
+    for key in damaged {
+        let object = described.get(&key).map_or_else(|| format!("data {key}"), |known| known.object.clone());
+        let problem = "the bytes do not match their checksum".to_owned();
+        checked.problems.push(Problem { file: store.file().to_owned(), key: object, problem });
+    }
     Ok(checked)
 }
 
-/// Notes which data files a record mentions. What is no metadata of objects mentions none.
+/// Notes which data a record mentions. What is no metadata of objects mentions none.
 fn describe(key: &str, json: &str, described: &mut BTreeMap<String, Described>) {
     let object = key.replacen('\0', "/", 1).escape_debug().to_string();
     if let Ok(part) = serde_json::from_str::<Part>(json) {
@@ -148,23 +169,40 @@ fn describe(key: &str, json: &str, described: &mut BTreeMap<String, Described>) 
     }
 }
 
-/// Reads a file; answers its bytes, or what is wrong with it.
-fn compare(file: &Path, described: Option<&Described>) -> Result<u64, String> {
-    let (size, md5) = digest(file).map_err(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            "the file is missing".to_owned()
-        } else {
-            format!("the file cannot be read: {error}")
-        }
-    })?;
+/// Compares data with what metadata says; answers its bytes, or what is wrong with it.
+fn compare(size: u64, md5: &str, described: Option<&Described>) -> Result<u64, String> {
     let Some(described) = described else { return Ok(size) };
     if let Some(expected) = described.size.filter(|expected| *expected != size) {
-        return Err(format!("the file has {size} bytes, metadata says {expected}"));
+        return Err(format!("there are {size} bytes, metadata says {expected}"));
     }
-    if let Some(expected) = described.md5.as_ref().filter(|expected| **expected != md5) {
-        return Err(format!("the MD5 of the file is {md5}, metadata says {expected}"));
+    if let Some(expected) = described.md5.as_ref().filter(|expected| *expected != md5) {
+        return Err(format!("the MD5 of the bytes is {md5}, metadata says {expected}"));
     }
     Ok(size)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        "the file is missing".to_owned()
+    } else {
+        format!("the file cannot be read: {error}")
+    }
+}
+
+/// Size and MD5 of small data.
+fn digest_in(store: &Store, key: &str, size: u32) -> Result<(u64, String), String> {
+    let bytes = store.read(|txn| txn.get(BYTES, key.as_bytes())).map_err(|error| {
+        if matches!(error, StoreError::Corrupt { .. }) {
+            "the bytes do not match their checksum".to_owned()
+        } else {
+            error.to_string()
+        }
+    })?;
+    let bytes = bytes.ok_or_else(|| "the bytes are missing".to_owned())?;
+    if bytes.len() as u64 != u64::from(size) {
+        return Err(format!("there are {} bytes, their record says {size}", bytes.len()));
+    }
+    Ok((bytes.len() as u64, hex::encode(Md5::digest(&bytes))))
 }
 
 fn digest(file: &Path) -> io::Result<(u64, String)> {

@@ -6,7 +6,7 @@ use super::bucket;
 use super::checksums::{Algorithm, Stored, put_checksum, put_part_checksum};
 use super::conditions::{ReadCondition, WriteCondition};
 use super::config::Account;
-use super::data::random_hex;
+use super::data::{SMALL_MAX, Stored as StoredData, random_hex};
 use super::error::{Outcome, Refusal};
 use super::headers::{ContentHeaders, header};
 use super::lock::Lock;
@@ -19,7 +19,6 @@ use super::replication::{self, Asked};
 use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
-use super::write::keep_or_remove;
 use backbeat_core::model::{Location, ObjectMd};
 use http::HeaderMap;
 use s3s::dto::{
@@ -88,43 +87,41 @@ fn replaces(headers: &HeaderMap, name: &str, what: &str) -> Outcome<bool> {
     }
 }
 
-/// A second file for each of the pieces of an object.
-async fn duplicate(site: &Site, md: &ObjectMd) -> Outcome<Option<Vec<Location>>> {
+/// Data of a copy's own, and where in the copy it lies.
+#[derive(Default)]
+struct Duplicates {
+    data: Vec<StoredData>,
+    locations: Vec<Location>,
+}
+
+/// A duplicate of each of the pieces of an object; nothing if it was deleted after its metadata was read.
+async fn duplicate(site: &Site, md: &ObjectMd) -> Outcome<Option<Duplicates>> {
     let store_name = &site.config().data_store_name;
-    let mut copied = Vec::with_capacity(md.locations().len());
+    let may_lie_in_store = md.content_length() <= SMALL_MAX as u64;
+    let mut copied = Duplicates::default();
     for (location, at) in md.locations().iter().zip(1..) {
-        match site.files().duplicate(&location.key).await {
-            Ok(key) => copied.push(Location::new(
-                &key,
-                location.start,
-                location.size,
-                store_name,
-                location.part_number().unwrap_or(at),
-                location.md5().unwrap_or(""),
-            )),
-            Err(error) => {
-                remove(site, &copied).await;
-                // It was deleted after its metadata was read.
-                return if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(error.into()) };
-            }
-        }
+        let duplicated = match site.data().duplicate(&location.key, may_lie_in_store).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            duplicated => duplicated?,
+        };
+        copied.locations.push(Location::new(
+            duplicated.key(),
+            location.start,
+            location.size,
+            store_name,
+            location.part_number().unwrap_or(at),
+            location.md5().unwrap_or(""),
+        ));
+        copied.data.push(duplicated);
     }
     Ok(Some(copied))
 }
 
-async fn remove(site: &Site, locations: &[Location]) {
-    site.files().remove(data_keys(locations)).await;
-}
-
-fn data_keys(locations: &[Location]) -> Vec<String> {
-    locations.iter().map(|location| location.key.to_string()).collect()
-}
-
-/// The checksum that a copy gets: its source's, or one of the kind that the request names, over the copy's own files.
+/// The checksum that a copy gets: its source's, or one of the kind that the request names, over the copy's own data.
 async fn checksum_of(
     site: &Site,
     md: &ObjectMd,
-    copied: &[Location],
+    copied: &[StoredData],
     asked: Option<Algorithm>,
 ) -> Outcome<Option<Stored>> {
     let stored = Stored::of(md);
@@ -133,10 +130,12 @@ async fn checksum_of(
     else {
         return Ok(stored);
     };
-    let mut pieces = Pieces::of(copied, 0, md.content_length());
     let mut hasher = algorithm.hasher();
-    while let Some(bytes) = pieces.next(site).await? {
-        hasher.update(&bytes);
+    for data in copied {
+        let mut reader = data.read(site.data()).await?;
+        while let Some(bytes) = reader.next().await? {
+            hasher.update(&bytes);
+        }
     }
     Ok(algorithm.of(hasher.finalize()).map(|value| Stored::full(algorithm, value)))
 }
@@ -170,30 +169,24 @@ pub(super) async fn object(
     lock.within(&bucket, system_ms())?;
 
     let mut tries = 0;
-    let (md, source_version, locations) = loop {
+    let (md, source_version, copied) = loop {
         let (md, shown) = source.find(site, &account, &source_condition)?;
         if md.content_length() > SIZE_MAX {
             return Err(Refusal::invalid_request(format!(
                 "The specified copy source is larger than the maximum allowable size for a copy source: {SIZE_MAX}"
             )));
         }
-        if let Some(locations) = duplicate(site, &md).await? {
-            break (md, shown, locations);
+        if let Some(copied) = duplicate(site, &md).await? {
+            break (md, shown, copied);
         }
         tries += 1;
         if tries == TRIES_MAX {
             return Err(Refusal::service_unavailable());
         }
     };
-    // The copy has files of its own: from here on the source may go.
-    let copied = locations.clone();
-    let checksum = match checksum_of(site, &md, &copied, algorithm).await {
-        Ok(checksum) => checksum,
-        Err(refusal) => {
-            remove(site, &copied).await;
-            return Err(refusal);
-        }
-    };
+    // The copy has data of its own: from here on the source may go.
+    let Duplicates { data, locations } = copied;
+    let checksum = checksum_of(site, &md, &data, algorithm).await?;
     let stored = ContentHeaders::stored(&md);
     let content = if replaces_metadata {
         asked
@@ -220,11 +213,14 @@ pub(super) async fn object(
         micro_version_id: random_hex::<8>()?,
     };
     let endpoints = site.config().replication_endpoints.clone();
-    let written = site
+    let (version_id, last_modified) = site
         .write(move |changes| {
             let bucket = bucket::open(changes, &name, &account)?;
             condition.check(versioning::current(changes, &name, &object.key)?.as_ref())?;
             object.lock = object.lock.within(&bucket, changes.now_ms)?;
+            for data in data {
+                changes.add_data(data);
+            }
             let asked = Asked {
                 key: &object.key,
                 is_metadata_only: object.size == 0,
@@ -236,8 +232,7 @@ pub(super) async fn object(
             let md = versioning::store(changes, &bucket, &object, info)?;
             Ok((shown_version(bucket.is_versioned(), &md), md.last_modified().to_owned()))
         })
-        .await;
-    let (version_id, last_modified) = keep_or_remove(site, written, data_keys(&copied)).await?;
+        .await?;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(md.content_md5())),
         last_modified: timestamp(&last_modified),
@@ -301,7 +296,7 @@ pub(super) async fn part(
     if let Some(algorithm) = algorithm {
         expected = expected.computing(algorithm);
     }
-    let (incoming, checksum) = receive::receive(site.files(), Some(pieces.stream(site)), &expected).await?;
+    let (incoming, checksum) = receive::receive(site.data(), Some(pieces.stream(site)), &expected).await?;
     let part = multipart::store_part(site, account, place, incoming, checksum.clone()).await?;
     let mut result = CopyPartResult {
         e_tag: Some(etag(&part.md5)),

@@ -6,7 +6,7 @@ use super::metadata::Site;
 use super::placeholder::Placeholder;
 use super::replication::ReplicationRules;
 use super::versioning::{Wanted, parse_master};
-use super::{bucket, server};
+use super::{bucket, data, server};
 use s3s::service::S3Service;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,13 +85,14 @@ fn endpoints() -> Vec<ReplicationEndpoint> {
 
 /// Everything that is parsed of the bodies, queries and headers of internal routes and of stored records. What is
 /// accepted is written again and read as the same.
-pub fn parsers(data: &[u8]) {
-    internal::parsers(data);
-    if let Ok(rules) = ReplicationRules::parse(data, &endpoints()) {
+pub fn parsers(bytes: &[u8]) {
+    internal::parsers(bytes);
+    data::parsers(bytes);
+    if let Ok(rules) = ReplicationRules::parse(bytes, &endpoints()) {
         let again = ReplicationRules::parse(rules.to_xml().as_bytes(), &endpoints());
         assert_eq!(again.expect("what is written can be read"), rules);
     }
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(Wanted::Version(id)) = Wanted::parse(Some(text)) {
         id.encode();
     }

@@ -1,21 +1,18 @@
-//! The site: its configuration, its store and its files, and the two ways to its metadata: snapshots and commits.
+//! The site: its configuration, its store and its data, and the two ways to its metadata: snapshots and commits.
 
-use super::changes::{Changes, DATA, EPOCH, META};
+use super::changes::{Changes, EPOCH, META};
 use super::cloud::Cloud;
 use super::config::{Account, SiteConfig};
-use super::data::{DataFiles, random_hex};
+use super::data::{DATA, DataOwner, DataRow, DataStore, random_hex};
 use super::error::{Outcome, Refusal};
 use super::journal::{Journal, last_sequence};
 use super::placeholder;
 use crate::embedded::{Closed, KeyRange, Read, ReadTxn, Store, StoreError, StoreOptions};
 use crate::http::{Credentials, SignedClient};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The folder of data files in the data directory.
-pub(super) const DATA_FOLDER: &str = "data";
 /// Length of the group in version ids.
 const GROUP_LENGTH_MAX: usize = 7;
 
@@ -49,7 +46,7 @@ pub enum SiteError {
 pub struct Site {
     config: SiteConfig,
     store: Store,
-    files: DataFiles,
+    data: DataStore,
     end: watch::Sender<u64>,
     journal: Journal,
     locations: Vec<Cloud>,
@@ -77,20 +74,13 @@ impl Site {
             return Err(wrong("its replication group must have 1 to 7 characters"));
         }
         let directory = config.data_dir.clone();
-        let folder = directory.join(DATA_FOLDER);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, SiteError> {
             let store = Store::open_with(&directory, options)?;
-            let of_folder = |error| SiteError::Data { folder: folder.clone(), error };
-            let files = DataFiles::open(&folder).map_err(of_folder)?;
-            let known = known_data(&store)?;
-            let swept = files.sweep(&known).map_err(of_folder)?;
-            if swept > 0 {
-                tracing::info!(swept, "removed data files that no commit mentions");
-            }
-            Ok((store, files))
+            let data = DataStore::open(store.clone(), &directory)?;
+            Ok((store, data))
         })
         .await;
-        let (store, files) = opened.map_err(|_| wrong("opening it panicked"))??;
+        let (store, data) = opened.map_err(|_| wrong("opening it panicked"))??;
         ensure_epoch(&store).await?;
         let (end, watched) = watch::channel(store.read(|txn| last_sequence(txn))?);
         let journal = Journal::open(store.clone(), watched)?;
@@ -98,7 +88,7 @@ impl Site {
         // Requests to the API are not signed.
         let nobody = Credentials::new("", "");
         let api = config.api.as_ref().map(|address| SignedClient::new(address, nobody, "us-east-1"));
-        let site = Arc::new(Self { config, store, files, end, journal, locations, api });
+        let site = Arc::new(Self { config, store, data, end, journal, locations, api });
         tokio::spawn(placeholder::repair_forever(Arc::downgrade(&site)));
         Ok(site)
     }
@@ -119,8 +109,18 @@ impl Site {
     /// # Errors
     /// The store's.
     pub fn unattached_data(&self) -> Result<u64, StoreError> {
-        let rows = self.store.read(|txn| txn.range(DATA, &KeyRange::all(), usize::MAX))?;
-        Ok(rows.iter().filter(|(_, owner)| owner.is_empty()).count() as u64)
+        let mut count = 0;
+        self.store.read(|txn| {
+            txn.visit(DATA, &KeyRange::all(), &mut |_, row| {
+                count += u64::from(DataRow::decode(row).owner == DataOwner::Awaited);
+            })
+        })?;
+        Ok(count)
+    }
+
+    /// Bytes of all data, of what is being received too: what the quota is compared with.
+    pub fn data_bytes(&self) -> u64 {
+        self.data.used()
     }
 
     /// What tells when the site is closed: nothing uses it any more, and its directory may be opened again.
@@ -137,8 +137,8 @@ impl Site {
         &self.store
     }
 
-    pub(super) fn files(&self) -> &DataFiles {
-        &self.files
+    pub(super) fn data(&self) -> &DataStore {
+        &self.data
     }
 
     /// The cloud location of that name.
@@ -160,34 +160,40 @@ impl Site {
         self.store.read(read)
     }
 
-    /// Changes metadata and the journal in one durable commit, then removes the data files that it made superfluous.
+    /// Changes metadata, the journal and what it says of data in one durable commit, then removes the data that it made
+    /// superfluous.
     pub(super) async fn write<T, F>(&self, write: F) -> Outcome<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Changes<'_, '_>) -> Outcome<T> + Send + 'static,
     {
         let group = self.config.replication_group.clone();
-        let committed = self.store.write(move |txn| {
-            let mut changes = Changes::begin(txn, &group)?;
-            let value = write(&mut changes)?;
-            let (end, removed) = changes.finish();
-            Ok::<_, Refusal>((value, end, removed))
-        });
-        let (value, end, removed) = committed.await?;
-        self.end.send_if_modified(|known| {
-            let is_newer = end > *known;
-            *known = end.max(*known);
-            is_newer
-        });
-        self.files.remove(removed).await;
+        let (told, settlement) = (self.end.clone(), self.data.settlement());
+        let committed = self.store.write_then(
+            move |txn| {
+                let mut changes = Changes::begin(txn, &group)?;
+                let value = write(&mut changes)?;
+                let (end, data) = changes.finish();
+                Ok::<_, Refusal>((value, end, data))
+            },
+            move |(value, end, data), outcome| {
+                if outcome.is_ok() {
+                    told.send_if_modified(|known| {
+                        let is_newer = end > *known;
+                        *known = end.max(*known);
+                        is_newer
+                    });
+                }
+                (value, settlement.settle(data, outcome))
+            },
+        );
+        let (value, removing) = committed.await?;
+        if let Some(removing) = removing {
+            // What stays is swept when the site opens next.
+            removing.await.unwrap_or_default();
+        }
         Ok(value)
     }
-}
-
-/// The data keys that commits mention.
-pub(super) fn known_data(store: &Store) -> Result<BTreeSet<String>, StoreError> {
-    let rows = store.read(|txn| txn.range(DATA, &KeyRange::all(), usize::MAX))?;
-    Ok(rows.into_iter().map(|(key, _)| String::from_utf8_lossy(&key).into_owned()).collect())
 }
 
 async fn ensure_epoch(store: &Store) -> Result<(), StoreError> {

@@ -18,7 +18,6 @@ use super::replication::{self, Asked, Operation};
 use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
-use super::write::keep_or_remove;
 use backbeat_core::model::{Location, ObjectMd};
 use md5::{Digest, Md5};
 use s3s::dto::{
@@ -229,7 +228,7 @@ pub(super) async fn upload_part(
         }
         expected = expected.computing(algorithm);
     }
-    let (incoming, checksum) = receive::receive(site.files(), input.body, &expected).await?;
+    let (incoming, checksum) = receive::receive(site.data(), input.body, &expected).await?;
     let part = store_part(site, account, place, incoming, checksum.clone()).await?;
     let mut output = UploadPartOutput { e_tag: Some(etag(&part.md5)), ..UploadPartOutput::default() };
     if let Some(checksum) = checksum {
@@ -252,35 +251,35 @@ pub(super) async fn store_part(
     incoming: Incoming,
     checksum: Option<Stored>,
 ) -> Outcome<StoredPart> {
+    let (size, md5) = (incoming.size(), incoming.md5());
     let stored = incoming.finish().await?;
-    let data = vec![stored.key.clone()];
     let store_name = site.config().data_store_name.clone();
-    let written = site
-        .write(move |changes| {
-            let Place { bucket: name, key, upload_id, number } = place;
-            overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
-            let uploads = uploads_of(&name);
-            let part = part_key(&upload_id, number);
-            if let Some(old) = changes.value(&uploads, &part)? {
-                let old: PartRecord = serde_json::from_str(&old).map_err(|_| Refusal::internal())?;
-                discard(changes, &old);
-            }
-            changes.attach(&stored.key, &name, &key);
-            let record = PartRecord {
-                model_version: 3,
-                locations: vec![PartLocation { key: stored.key, data_store_name: store_name }],
-                key: part.clone(),
-                last_modified: changes.now(),
-                md5: stored.md5,
-                size: stored.size,
-                owner_id: account.canonical_id,
-                checksum,
-            };
-            changes.put(&uploads, &part, serde_json::to_string(&record).map_err(|_| Refusal::internal())?)?;
-            Ok(StoredPart { md5: record.md5, last_modified: record.last_modified })
-        })
-        .await;
-    keep_or_remove(site, written, data).await
+    site.write(move |changes| {
+        let Place { bucket: name, key, upload_id, number } = place;
+        overview(changes, &name, &key, &upload_id)?.ok_or(Refusal::no_such_upload())?;
+        let uploads = uploads_of(&name);
+        let part = part_key(&upload_id, number);
+        if let Some(old) = changes.value(&uploads, &part)? {
+            let old: PartRecord = serde_json::from_str(&old).map_err(|_| Refusal::internal())?;
+            discard(changes, &old);
+        }
+        let data_key = stored.key().to_owned();
+        changes.add_data(stored);
+        changes.attach(&data_key, &name, &key)?;
+        let record = PartRecord {
+            model_version: 3,
+            locations: vec![PartLocation { key: data_key, data_store_name: store_name }],
+            key: part.clone(),
+            last_modified: changes.now(),
+            md5,
+            size,
+            owner_id: account.canonical_id,
+            checksum,
+        };
+        changes.put(&uploads, &part, serde_json::to_string(&record).map_err(|_| Refusal::internal())?)?;
+        Ok(StoredPart { md5: record.md5, last_modified: record.last_modified })
+    })
+    .await
 }
 
 fn discard(changes: &mut Changes<'_, '_>, part: &PartRecord) {

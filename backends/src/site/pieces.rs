@@ -1,22 +1,19 @@
-//! Reading the bytes of an object from its files.
+//! Reading the bytes of an object, one piece after the other.
 
+use super::data::Reader;
 use super::metadata::Site;
 use backbeat_core::model::Location;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
+use s3s::Body;
 use s3s::dto::StreamingBlob;
 use std::sync::Arc;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-/// Bytes read from a file at once.
-const CHUNK: usize = 64 << 10;
-
-/// The pieces of files that make up an answer, read one after the other.
+/// The pieces of data that make up an answer, read one after the other.
 pub(super) struct Pieces {
     /// Data key, first byte, bytes; the next one last.
     waiting: Vec<(String, u64, u64)>,
-    open: Option<(File, u64)>,
+    open: Option<Reader>,
 }
 
 impl Pieces {
@@ -35,43 +32,40 @@ impl Pieces {
         Self { waiting, open: None }
     }
 
-    /// Opens the next file if none is open; answers whether there is more to read.
+    /// Opens the next piece if none is open; answers whether there is more to read.
     pub(super) async fn open(&mut self, site: &Site) -> std::io::Result<bool> {
         if self.open.is_none()
             && let Some((key, from, length)) = self.waiting.pop()
         {
-            let mut file = site.files().read(&key).await?;
-            file.seek(std::io::SeekFrom::Start(from)).await?;
-            self.open = Some((file, length));
+            self.open = Some(site.data().read(&key, from, length).await?);
         }
         Ok(self.open.is_some())
     }
 
     /// The next bytes; none at the end.
-    pub(super) async fn next(&mut self, site: &Site) -> std::io::Result<Option<Bytes>> {
-        if !self.open(site).await? {
-            return Ok(None);
-        }
-        let Some((file, left)) = &mut self.open else { return Ok(None) };
-        let wanted = usize::try_from((*left).min(CHUNK as u64)).unwrap_or(CHUNK);
-        let mut chunk = BytesMut::with_capacity(wanted);
-        let read = (&mut *file).take(wanted as u64).read_buf(&mut chunk).await?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        *left -= read as u64;
-        if *left == 0 {
+    async fn next(&mut self, site: &Site) -> std::io::Result<Option<Bytes>> {
+        while self.open(site).await? {
+            if let Some(reader) = &mut self.open
+                && let Some(bytes) = reader.next().await?
+            {
+                return Ok(Some(bytes));
+            }
             self.open = None;
         }
-        Ok(Some(chunk.freeze()))
+        Ok(None)
     }
 
     /// All of it, as the body of an answer.
     pub(super) fn stream(self, site: &Arc<Site>) -> StreamingBlob {
-        let state = (self, Arc::clone(site));
-        StreamingBlob::wrap(stream::try_unfold(state, |(mut pieces, site)| async move {
-            let chunk: Option<Bytes> = pieces.next(&site).await?;
-            Ok::<_, std::io::Error>(chunk.map(|chunk| (chunk, (pieces, site))))
-        }))
+        match self.open {
+            Some(Reader::Memory(bytes)) if self.waiting.is_empty() => Body::from(bytes).into(),
+            open => {
+                let state = (Self { open, ..self }, Arc::clone(site));
+                StreamingBlob::wrap(stream::try_unfold(state, |(mut pieces, site)| async move {
+                    let chunk: Option<Bytes> = pieces.next(&site).await?;
+                    Ok::<_, std::io::Error>(chunk.map(|chunk| (chunk, (pieces, site))))
+                }))
+            }
+        }
     }
 }

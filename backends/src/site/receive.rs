@@ -1,8 +1,8 @@
-//! Taking in the bytes of a request: streamed to a file, bounded in memory and in time, checked against every digest
+//! Taking in the bytes of a request: streamed, bounded in memory and in time, checked against every digest
 //! that the client gave.
 
 use super::checksums::{self, Algorithm, Stored};
-use super::data::{DataFiles, Incoming};
+use super::data::{DataStore, Incoming};
 use super::error::{Outcome, Refusal};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -114,16 +114,16 @@ impl Expected {
     }
 }
 
-/// Streams a body to a new file. The file is checked but not yet durable: finish it, or drop it.
+/// Takes in a body. It is checked but not yet durable: finish it, or drop it.
 pub(super) async fn receive<S>(
-    files: &DataFiles,
+    data: &DataStore,
     body: Option<S>,
     expected: &Expected,
 ) -> Outcome<(Incoming, Option<Stored>)>
 where
     S: Stream<Item = Result<Bytes, StreamError>> + Unpin,
 {
-    let mut incoming = files.create().await?;
+    let mut incoming = data.receive();
     let mut hasher = expected.algorithm().map(Algorithm::hasher).unwrap_or_default();
     if let Some(mut body) = body {
         let length_max = expected.length.unwrap_or(SIZE_MAX);

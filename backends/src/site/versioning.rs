@@ -265,7 +265,7 @@ pub(super) fn store(
         replication: replication.unwrap_or_default(),
     };
     for location in &object.locations {
-        changes.attach(&location.key, name, key);
+        changes.attach(&location.key, name, key)?;
     }
     match bucket.versioning() {
         None => {

@@ -6,7 +6,7 @@ use super::bucket;
 use super::checksums::put_checksum;
 use super::conditions::WriteCondition;
 use super::config::Account;
-use super::data::random_hex;
+use super::data::{Stored, random_hex};
 use super::error::Outcome;
 use super::headers::ContentHeaders;
 use super::lock::Lock;
@@ -18,7 +18,6 @@ use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
 use backbeat_core::model::Location;
-use http::StatusCode;
 use s3s::dto::{DeleteObjectOutput, PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response};
 use std::sync::Arc;
@@ -39,16 +38,12 @@ pub(super) async fn put(
     let lock = Lock::asked(&request.headers, system_ms())?;
     lock.within(&bucket, system_ms())?;
     let expected = Expected::of(&request.headers, trailers)?;
-    let (incoming, checksum) = receive::receive(site.files(), request.input.body, &expected).await?;
+    let (incoming, checksum) = receive::receive(site.data(), request.input.body, &expected).await?;
     let (size, md5) = (incoming.size(), incoming.md5());
     let data_store_name = site.config().data_store_name.clone();
-    let locations = if size == 0 {
-        Vec::new()
-    } else {
-        let stored = incoming.finish().await?;
-        vec![Location::new(&stored.key, 0, size, &data_store_name, 1, &md5)]
-    };
-    let data: Vec<String> = locations.iter().map(|location| location.key.to_string()).collect();
+    let stored = if size == 0 { None } else { Some(incoming.finish().await?) };
+    let location = |stored: &Stored| Location::new(stored.key(), 0, size, &data_store_name, 1, &md5);
+    let locations = stored.iter().map(location).collect();
     let mut object = NewObject {
         owner_id: account.canonical_id.clone(),
         owner_name: account.display_name.clone(),
@@ -68,10 +63,13 @@ pub(super) async fn put(
         micro_version_id: random_hex::<8>()?,
     };
     let endpoints = site.config().replication_endpoints.clone();
-    let written = site
+    let version_id = site
         .write(move |changes| {
             let bucket = bucket::open(changes, &name, &account)?;
             condition.check(versioning::current(changes, &name, &object.key)?.as_ref())?;
+            if let Some(stored) = stored {
+                changes.add_data(stored);
+            }
             object.lock = object.lock.within(&bucket, changes.now_ms)?;
             let asked = Asked {
                 key: &object.key,
@@ -84,24 +82,12 @@ pub(super) async fn put(
             let md = versioning::store(changes, &bucket, &object, info)?;
             Ok(shown_version(bucket.is_versioned(), &md))
         })
-        .await;
-    let version_id = keep_or_remove(site, written, data).await?;
+        .await?;
     let mut output = PutObjectOutput { e_tag: Some(etag(&md5)), version_id, ..PutObjectOutput::default() };
     if let Some(checksum) = checksum {
         put_checksum!(output, checksum.shown());
     }
     Ok(S3Response::new(output))
-}
-
-/// After a refused commit the data it was for goes at once; after one with an unknown outcome it stays until the site
-/// opens next and knows.
-pub(super) async fn keep_or_remove<T>(site: &Site, written: Outcome<T>, data: Vec<String>) -> Outcome<T> {
-    if let Err(refusal) = &written
-        && refusal.status != StatusCode::SERVICE_UNAVAILABLE
-    {
-        site.files().remove(data).await;
-    }
-    written
 }
 
 pub(super) async fn delete(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Copies a data directory as a crash would leave it. Files that go while it is read are gone.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -107,9 +107,10 @@ async fn slow_clients_hold_up_nobody_and_leave_nothing() {
         stream.write_all(b"PUT /bucket/slow HTTP/1.1\r\nhost: x\r\n").await.unwrap();
         slow.push(stream);
     }
-    // A body that never ends: a megabyte is announced, a few bytes come.
+    // A body that never ends: a megabyte is announced, a tenth of it comes.
     let (sender, receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(1);
-    sender.send(bytes::Bytes::from_static(b"few")).await.unwrap();
+    // Too many for memory.
+    sender.send(bytes::Bytes::from(vec![7; 100 << 10])).await.unwrap();
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let chunk = receiver.recv().await?;
         Some((Ok::<_, std::io::Error>(http_body::Frame::data(chunk)), receiver))
@@ -134,6 +135,7 @@ async fn slow_clients_hold_up_nobody_and_leave_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+    assert_eq!(server.site.data_bytes(), 20);
     drop(slow);
     server.stop().await;
 }

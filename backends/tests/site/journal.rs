@@ -135,7 +135,10 @@ async fn deleting_the_last_version_leaves_a_placeholder_that_is_repaired() {
     tokio::time::timeout(std::time::Duration::from_mins(2), repaired).await.unwrap();
     // The clock of the site counts whole milliseconds.
     assert!(before.elapsed() >= std::time::Duration::from_millis(14_999), "{:?}", before.elapsed());
-    assert_eq!(written(&server, from + 4), ["bucket del gone", "bucket put back"]);
+    // What is due in the same millisecond is repaired in the order of the keys.
+    let mut repairs = written(&server, from + 4);
+    repairs.sort();
+    assert_eq!(repairs, ["bucket del gone", "bucket put back"]);
     assert_eq!(client.get("/bucket/back").await.version(), first);
     server.stop().await;
 }

@@ -6,6 +6,7 @@ mod checksums;
 mod clients;
 mod conditions;
 mod copies;
+mod data;
 mod durability;
 mod everyday;
 mod harness;

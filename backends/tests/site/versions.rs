@@ -53,16 +53,23 @@ async fn data_of_versions_that_are_gone_is_removed() {
     };
     client.bucket("versioned", true).await;
     client.bucket("plain", false).await;
-    for _ in 0..3 {
-        client.put("/plain/key", "x").await.expect(200);
+    // What is small lies in no file.
+    for (length, each) in [(1, 0), (100 << 10, 1)] {
+        let data = |count: usize| (count * each, (count * length) as u64);
+        let found = || (files(), server.site.data_bytes());
+        for _ in 0..3 {
+            client.put("/plain/key", vec![b'x'; length]).await.expect(200);
+        }
+        assert_eq!(found(), data(1));
+        let first = client.put("/versioned/key", vec![b'x'; length]).await.version();
+        let second = client.put("/versioned/key", vec![b'x'; length]).await.version();
+        assert_eq!(found(), data(3));
+        client.delete(&format!("/versioned/key?versionId={first}")).await.expect(204);
+        client.delete("/plain/key").await.expect(204);
+        assert_eq!(found(), data(1));
+        client.delete(&format!("/versioned/key?versionId={second}")).await.expect(204);
+        assert_eq!(found(), data(0));
     }
-    assert_eq!(files(), 1);
-    let first = client.put("/versioned/key", "x").await.version();
-    client.put("/versioned/key", "x").await.expect(200);
-    assert_eq!(files(), 3);
-    client.delete(&format!("/versioned/key?versionId={first}")).await.expect(204);
-    client.delete("/plain/key").await.expect(204);
-    assert_eq!(files(), 1);
     server.stop().await;
 }
 

@@ -3,8 +3,9 @@
 use super::answer::json;
 use super::multiple_backend::seconds;
 use super::request::{Target, header};
-use crate::site::changes::{Changes, DataOwner, Records};
+use crate::site::changes::{Changes, Records};
 use crate::site::cloud::Cloud;
+use crate::site::data::DataOwner;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
 use crate::site::receive;
@@ -41,7 +42,7 @@ pub(super) fn parse(body: &[u8]) -> Outcome<Vec<Place>> {
     Ok(listed.locations)
 }
 
-/// Deletes what a request lists: files of this site, objects of its cloud locations.
+/// Deletes what a request lists: data of this site, objects of its cloud locations.
 pub(super) async fn delete(
     site: &Site,
     request: S3Request<Body>,
@@ -59,17 +60,17 @@ pub(super) async fn delete(
         let is_tagged = tag_unmodified(location, &first.key, &headers).await?;
         return Ok(json(StatusCode::OK, if is_tagged { "{}" } else { "null" }));
     }
-    let mut files = Vec::new();
+    let mut own = Vec::new();
     for place in places {
         let location = place.data_store_name.as_deref().and_then(|name| site.location(name));
         match location {
             Some(location) => location.delete(&place.key, place.version_id()).await?,
-            None => files.push(place.key),
+            None => own.push(place.key),
         }
     }
-    if !files.is_empty() {
+    if !own.is_empty() {
         site.write(move |changes| {
-            for key in files {
+            for key in own {
                 delete_unreferenced(changes, &key)?;
             }
             Ok(())
@@ -98,9 +99,9 @@ async fn tag_unmodified(location: &Cloud, key: &str, headers: &HeaderMap) -> Out
 /// Deletes data that no version of its object mentions. Unknown keys are fine; data in use stays, whoever asks.
 fn delete_unreferenced(changes: &mut Changes<'_, '_>, data_key: &str) -> Outcome<()> {
     match changes.data_owner(data_key)? {
-        DataOwner::Unknown => {}
-        DataOwner::Awaited => changes.discard(data_key),
-        DataOwner::Object { bucket, key } => {
+        None => {}
+        Some(DataOwner::Awaited) => changes.discard(data_key),
+        Some(DataOwner::Object { bucket, key }) => {
             if is_referenced(changes, &bucket, &key, data_key)? {
                 tracing::warn!(bucket, key, data_key, "kept data that was to be deleted: it is in use");
             } else {

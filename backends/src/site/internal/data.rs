@@ -26,18 +26,18 @@ pub(super) async fn write(
         .to_owned();
     let length = header(&request.headers, "content-length").and_then(|length| length.parse().ok());
     let expected = Expected::length(length.ok_or(Refusal::missing_length())?);
-    let (incoming, _) = receive::receive(site.files(), Some(request.input), &expected).await?;
+    let (incoming, _) = receive::receive(site.data(), Some(request.input), &expected).await?;
     // Hexadecimal here, unlike on S3 routes.
     if incoming.md5() != md5 {
         return Err(Refusal::bad_digest());
     }
     let stored = incoming.finish().await?;
-    let key = stored.key.clone();
+    let key = stored.key().to_owned();
     site.write(move |changes| {
-        changes.await_metadata(&key);
+        changes.add_data(stored);
         Ok(())
     })
     .await?;
     let name = serde_json::Value::from(site.config().data_store_name.as_str());
-    Ok(json(StatusCode::OK, format!("[{{\"key\":\"{}\",\"dataStoreName\":{name}}}]", stored.key)))
+    Ok(json(StatusCode::OK, format!("[{{\"key\":\"{key}\",\"dataStoreName\":{name}}}]")))
 }

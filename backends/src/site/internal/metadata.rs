@@ -5,7 +5,7 @@ use super::condition::Condition;
 use super::request::{Target, header, wanted};
 use super::{IF_REVISION, REVISION};
 use crate::site::bucket::{self, BucketInfo, VersioningStatus};
-use crate::site::changes::{Changes, DataOwner};
+use crate::site::changes::Changes;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
@@ -151,10 +151,10 @@ impl MetadataWrite {
             if *location.data_store_name != *self.data_store_name || is_kept(location) {
                 continue;
             }
-            if changes.data_owner(&location.key)? == DataOwner::Unknown {
+            if changes.data_owner(&location.key)?.is_none() {
                 return Err(Refusal::location_not_found());
             }
-            changes.attach(&location.key, &self.bucket.name, &self.key);
+            changes.attach(&location.key, &self.bucket.name, &self.key)?;
         }
         Ok(())
     }
