@@ -71,6 +71,7 @@ refusals! {
     sha256_mismatch, BAD_REQUEST, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.";
     service_unavailable, SERVICE_UNAVAILABLE, "ServiceUnavailable", "The request has failed due to a temporary failure of the server.";
     signature_mismatch, FORBIDDEN, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.";
+    time_too_skewed, FORBIDDEN, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.";
     slow_down, SERVICE_UNAVAILABLE, "SlowDown", "Replication is behind and the journal is full: try again later.";
     versioning_bound, CONFLICT, "InvalidBucketState", "A replication configuration is present on this bucket, so you cannot change the versioning state. To change the versioning state, first delete the replication configuration.";
 }

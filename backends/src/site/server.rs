@@ -1,6 +1,6 @@
 //! Serving a site over HTTP: connections, limits, request ids, and the JSON form of errors on internal routes.
 
-use super::access::{Accounts, Names};
+use super::access::{Accounts, Names, check_date};
 use super::cors::{self, FromPage};
 use super::data::random_hex;
 use super::entrances::Entrances;
@@ -165,6 +165,8 @@ async fn answer(
     let answered = async {
         if is_preflight {
             Ok(cors::preflight(&site, &request).unwrap_or_else(|refusal| in_xml(&refusal)))
+        } else if let Err(refusal) = check_date(request.headers(), SystemTime::now()) {
+            Ok(in_xml(&refusal))
         } else if is_internal && long_path::is_long(&request) {
             Ok(long_internal(Arc::clone(&site), request).await)
         } else {

@@ -74,9 +74,108 @@ pub(super) fn parse_iso(text: &str) -> Option<u64> {
     Some(days * MS_PER_DAY + hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + millis)
 }
 
+/// The time that a `Date` or `x-amz-date` header says, in milliseconds since the epoch: as in mail and HTTP, or ISO 8601 with or
+/// without its marks.
+pub(super) fn parse_date(text: &str) -> Option<u64> {
+    parse_mail(text).or_else(|| parse_basic(text)).or_else(|| parse_iso(text))
+}
+
+/// The time of `20261120T163825Z` in milliseconds since the epoch.
+pub(super) fn parse_basic(text: &str) -> Option<u64> {
+    if text.len() != 16 || text.as_bytes()[8] != b'T' || !text.ends_with('Z') {
+        return None;
+    }
+    let number = |from: usize, to: usize| digits(text.get(from..to)?);
+    let days = day(number(0, 4)?, number(4, 6)?, number(6, 8)?)?;
+    Some(days * MS_PER_DAY + of_day(number(9, 11)?, number(11, 13)?, number(13, 15)?)?)
+}
+
+/// The time of `Fri, 20 Nov 2026 16:38:25 GMT` in milliseconds since the epoch; other zones are written as `+0100`.
+fn parse_mail(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // The day of the week says nothing.
+    let date = text.split_once(',').map_or(text, |(_, date)| date);
+    let mut fields = date.split_ascii_whitespace();
+    let (of_month, month, year) = (fields.next()?, fields.next()?, fields.next()?);
+    let (time, zone) = (fields.next()?, fields.next()?);
+    if fields.next().is_some() {
+        return None;
+    }
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let days = day(digits(year)?, month, digits(of_month)?)?;
+    let mut time = time.split(':').map(digits);
+    let (hours, minutes, seconds) = (time.next()??, time.next()??, time.next()??);
+    if time.next().is_some() {
+        return None;
+    }
+    let ms = days * MS_PER_DAY + of_day(hours, minutes, seconds)?;
+    if matches!(zone, "GMT" | "UTC" | "Z") {
+        return Some(ms);
+    }
+    let is_west = zone.starts_with('-');
+    let offset = zone.strip_prefix(['+', '-']).filter(|offset| offset.len() == 4)?;
+    let offset = of_day(digits(offset.get(..2)?)?, digits(offset.get(2..)?)?, 0)?;
+    if is_west { ms.checked_add(offset) } else { ms.checked_sub(offset) }
+}
+
+/// A number of a few digits and nothing else.
+fn digits(text: &str) -> Option<u64> {
+    let is_number = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
+}
+
+/// Milliseconds since midnight. A leap second counts as the next one.
+fn of_day(hours: u64, minutes: u64, seconds: u64) -> Option<u64> {
+    let is_time = hours <= 23 && minutes <= 59 && seconds <= 60;
+    is_time.then_some((hours * 3600 + minutes * 60 + seconds) * 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_they_are_signed() {
+        assert_eq!(parse_basic("19700101T000000Z"), Some(0));
+        assert_eq!(parse_basic("20000229T000001Z"), Some(951_782_401_000));
+        assert_eq!(parse_basic("20261120T163825Z"), Some(1_795_192_705_000));
+        for wrong in ["", "20261120T163825", "20261320T163825Z", "2026112OT163825Z", "20261120 163825Z"] {
+            assert_eq!(parse_basic(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn dates_of_requests_come_in_many_forms() {
+        for same in [
+            "Fri, 20 Nov 2026 16:38:25 GMT",
+            "Fri, 20 Nov 2026 16:38:25 +0000",
+            "20 Nov 2026 17:38:25 +0100",
+            "Fri,  20 Nov 2026 08:08:25 -0830",
+            "20261120T163825Z",
+            "2026-11-20T16:38:25Z",
+        ] {
+            assert_eq!(parse_date(same), Some(1_795_192_705_000), "{same}");
+        }
+        for wrong in [
+            "",
+            "Fri, 20 Nov 2026 16:38:25",
+            "Fri, 20 Nov 2026 16:38 GMT",
+            "Fri, 20 Nov 2026 16:38:25 CET",
+            "Fri, 20 Nov 2026 24:38:25 GMT",
+            "Fri, 32 Nov 2026 16:38:25 GMT",
+            "Fri, 20 nov 20266 16:38:25 GMT",
+            "Fri, 20 Nov 2026 16:38:25 GMT GMT",
+            "Fri, 20 Nov 2026 16:38:25 +é00",
+            "Thu, 01 Jan 1970 00:00:00 +0001",
+            "20261120T163825",
+            "20261120T2538250",
+            "2026112éT163825Z",
+            "+0261120T163825Z",
+        ] {
+            assert_eq!(parse_date(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_written_as_upstream_writes_them() {

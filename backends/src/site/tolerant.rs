@@ -148,7 +148,10 @@ fn in_plain_words(mut headers: HeaderMap) -> HeaderMap {
 
 /// A target without the parameters of a presigned one.
 fn without_signature(uri: &Uri) -> Uri {
-    const SIGNATURE: [&str; 7] = [
+    const SIGNATURE: [&str; 10] = [
+        "AWSAccessKeyId=",
+        "Expires=",
+        "Signature=",
         "X-Amz-Algorithm=",
         "X-Amz-Credential=",
         "X-Amz-Date=",
@@ -214,6 +217,7 @@ mod tests {
             "/b/k?versionId=1&X-Amz-Algorithm=A&X-Amz-Signature=b&x-id=GetObject&X-Amz-SignedHeaders=host";
         assert_eq!(without(signed), "/b/k?versionId=1&x-id=GetObject");
         assert_eq!(without("/b/k?X-Amz-Date=1"), "/b/k");
+        assert_eq!(without("/b/k?AWSAccessKeyId=a&versionId=1&Expires=2&Signature=b"), "/b/k?versionId=1");
         assert_eq!(without("/b/a%20b"), "/b/a%20b");
     }
 }

@@ -17,4 +17,5 @@ mod protection;
 mod replay;
 mod routes;
 mod settings;
+mod signatures;
 mod versions;

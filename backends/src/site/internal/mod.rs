@@ -18,7 +18,7 @@ mod request;
 pub(super) use answer::{JsonRefusal, error_json, json_error};
 pub(super) use request::query;
 
-use super::access::INTERNAL;
+use super::access::{INTERNAL, check_internal};
 use super::admission;
 use super::config::Account;
 use super::error::{Outcome, Refusal};
@@ -48,6 +48,7 @@ impl S3Route for InternalRoutes {
         let signer = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
         let account = signer.and_then(|access_key| self.0.account(access_key)).cloned();
         let Some(account) = account else { return Err(Refusal::access_denied().into()) };
+        check_internal(&request.method, &request.uri, &request.headers)?;
         if let Some(bucket) = replication_bucket(&request.uri) {
             return Ok(configuration::answer(&self.0, &bucket, request, &account).await?);
         }
