@@ -5,6 +5,7 @@ use redb::{ReadableTable, TableDefinition, TableError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// The name of a table. Its users define it as a constant.
@@ -294,9 +295,18 @@ impl<'txn> GroupTables<'txn> {
     }
 }
 
+impl GroupTables<'_> {
+    /// Damaged pages make the database panic rather than answer. What is caught here is no fault of the closure that reads.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            Err(StoreError::Damaged { file: self.file.into(), message: "reading it panicked".into() })
+        })
+    }
+}
+
 impl Base for GroupTables<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(table, |rows| get_from(self.file, table, rows, key))
+        self.reading(|| self.with(table, |rows| get_from(self.file, table, rows, key)))
     }
 
     fn walk(
@@ -306,7 +316,7 @@ impl Base for GroupTables<'_> {
         backwards: bool,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        self.with(table, |rows| walk_over(self.file, table, rows, range, backwards, visit))
+        self.reading(|| self.with(table, |rows| walk_over(self.file, table, rows, range, backwards, visit)))
     }
 }
 
