@@ -1,14 +1,14 @@
 //! Files: the configuration, accounts, and the embedded store.
 
+use crate::tolerance;
 use backbeat::config::Config;
 use backbeat_backends::embedded::{
     DATABASE_FILE, KeyRange, Read as _, Store, StoreError, StoreOptions, Table,
 };
-use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{LazyLock, Once};
 
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
@@ -45,41 +45,30 @@ const TABLES: [Table; 2] = [Table("first"), Table("second")];
 pub fn embedded_files(data: &[u8]) {
     // Damaged pages make the database panic, which the store takes for damage: only what leaves the store counts.
     static QUIET: Once = Once::new();
-    QUIET.call_once(|| crate::tolerate("/redb-"));
-    if let Err(panic) = std::panic::catch_unwind(|| damaged(data)) {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        eprintln!("panicked at: {}", text.unwrap_or("something without a text"));
-        std::process::abort();
-    }
+    static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(make_database);
+    QUIET.call_once(|| tolerance::tolerate("/redb-"));
+    let folder = scratch();
+    let path = folder.path().to_owned();
+    drop(Store::open(&path).expect("a new store can be opened"));
+    damage(&path.join(DATABASE_FILE), &WHOLE, data);
+    tolerance::run(move || read_all(&path));
 }
 
-fn damaged(data: &[u8]) {
-    thread_local!(static TEMPLATE: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) });
-    TEMPLATE.with(|template| {
-        let mut template = template.borrow_mut();
-        let whole = template.get_or_insert_with(make_database);
-        let folder = scratch();
-        let path = folder.path();
-        drop(Store::open(path).expect("a new store can be opened"));
-        let file = path.join(DATABASE_FILE);
-        fs::write(&file, &*whole).expect("the scratch folder is there");
-        let open = OpenOptions::new().write(true).open(&file).expect("the file is there");
-        let mut rest = data;
-        // Each change: three bytes of offset, one of length, the new bytes. A length of 255 cuts the file there.
-        while let [a, b, c, length, tail @ ..] = rest {
-            let offset = u64::from_be_bytes([0, 0, 0, 0, 0, *a, *b, *c]) % whole.len() as u64;
-            let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));
-            if *length == u8::MAX {
-                open.set_len(offset).expect("the file is there");
-            } else {
-                open.write_all_at(bytes, offset).expect("the file is there");
-            }
-            rest = tail;
+/// Each change: three bytes of offset, one of length, the new bytes. A length of 255 cuts the file there.
+fn damage(file: &Path, whole: &[u8], changes: &[u8]) {
+    fs::write(file, whole).expect("the scratch folder is there");
+    let open = OpenOptions::new().write(true).open(file).expect("the file is there");
+    let mut rest = changes;
+    while let [a, b, c, length, tail @ ..] = rest {
+        let offset = u64::from_be_bytes([0, 0, 0, 0, 0, *a, *b, *c]) % whole.len() as u64;
+        let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+        if *length == u8::MAX {
+            open.set_len(offset).expect("the file is there");
+        } else {
+            open.write_all_at(bytes, offset).expect("the file is there");
         }
-        drop(open);
-        read_all(path);
-    });
+        rest = tail;
+    }
 }
 
 fn value(number: u32) -> Vec<u8> {

@@ -8,6 +8,8 @@ mod files;
 mod model;
 #[cfg(feature = "stack")]
 mod site;
+#[cfg(feature = "stack")]
+mod tolerance;
 mod world;
 
 #[cfg(feature = "stack")]
@@ -16,15 +18,3 @@ pub use model::{journal_record, metadata_key, object_metadata, queue_message, re
 #[cfg(feature = "stack")]
 pub use site::{internal_bodies, raw_connection, s3_request};
 pub use world::world;
-
-/// Lets panics of a library pass that is known to panic on bad input; the code around it has to catch them. All others end
-/// the process.
-#[cfg(feature = "stack")]
-fn tolerate(library: &'static str) {
-    let ends = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.location().is_none_or(|place| !place.file().contains(library)) {
-            ends(panic);
-        }
-    }));
-}
