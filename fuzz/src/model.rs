@@ -2,7 +2,7 @@
 
 use backbeat_core::id::{ObjectKey, Site};
 use backbeat_core::model::{
-    ConfigurationRules, Endpoint, FilterConfig, LogRecord, Message, ObjectMd, PopulatorEntry, RawJson,
+    ConfigurationRules, Endpoint, FilterConfig, LogRecord, Message, ObjectMd, Owner, PopulatorEntry, RawJson,
     ReplicationConfiguration, SiteStatus, VersionId, decide, encode_uri_component, object_key, parse_message,
     strip_format_prefix, version_key, version_suffix,
 };
@@ -77,7 +77,7 @@ pub fn object_metadata(data: &[u8]) {
     let site = Site::from("sf");
     let edits = [
         md.with_origin_op("s3:ObjectTagging:Put"),
-        md.with_owner("owner", "name"),
+        md.replica(md.replication().clone(), &Owner::new("owner", "name"), md.reduced_locations()),
         md.with_location(md.reduced_locations()),
         md.with_replication(md.replication().with_site_status(&site, SiteStatus::Completed)),
         md.with_replication(md.replication().retry(&site)),
