@@ -1,5 +1,6 @@
 //! One metadata write: keys of pseudo databases, each change of which is also a record of the journal, in the same commit.
 
+use super::config::SiteConfig;
 use super::data::{DATA, DataChanges, DataOwner, DataRow, Stored};
 use super::error::Outcome;
 use super::journal::{EntryKind, JournalEntry, JournalRecord, last_sequence};
@@ -71,7 +72,7 @@ pub(super) struct Changes<'a, 'txn> {
     next: u64,
     /// Milliseconds since the epoch: the time of this write.
     pub(super) now_ms: u64,
-    group: String,
+    config: &'a SiteConfig,
     data: DataChanges,
 }
 
@@ -92,9 +93,9 @@ impl Records for Changes<'_, '_> {
 }
 
 impl<'a, 'txn> Changes<'a, 'txn> {
-    pub(super) fn begin(txn: &'a mut WriteTxn<'txn>, group: &str) -> Result<Self, StoreError> {
+    pub(super) fn begin(txn: &'a mut WriteTxn<'txn>, config: &'a SiteConfig) -> Result<Self, StoreError> {
         let next = last_sequence(&*txn)? + 1;
-        Ok(Self { txn, next, now_ms: system_ms(), group: group.into(), data: DataChanges::default() })
+        Ok(Self { txn, next, now_ms: system_ms(), config, data: DataChanges::default() })
     }
 
     /// Closes the journal; answers its last number and what is done with data.
@@ -110,9 +111,14 @@ impl<'a, 'txn> Changes<'a, 'txn> {
         iso(self.now_ms)
     }
 
+    /// What the site was told.
+    pub(super) fn config(&self) -> &'a SiteConfig {
+        self.config
+    }
+
     /// The group of this site's version ids.
-    pub(super) fn group(&self) -> &str {
-        &self.group
+    pub(super) fn group(&self) -> &'a str {
+        &self.config.replication_group
     }
 
     pub(super) fn put(&mut self, db: &str, key: &str, value: String) -> Outcome<()> {
@@ -148,7 +154,7 @@ impl<'a, 'txn> Changes<'a, 'txn> {
         let clock: Vec<u8> = [ms, rank, count].iter().flat_map(|number| number.to_be_bytes()).collect();
         self.txn.put(META, CLOCK, clock);
         let rank = u32::try_from(rank).unwrap_or(999_998);
-        Ok(VersionId::new(ms, rank, &self.group, &count.to_string()))
+        Ok(VersionId::new(ms, rank, self.group(), &count.to_string()))
     }
 
     /// Takes data in. Until it is attached it waits for its metadata.

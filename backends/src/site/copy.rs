@@ -15,7 +15,7 @@ use super::multipart;
 use super::object::{COPIED, NewObject, check_key, etag, shown_version, timestamp};
 use super::pieces::Pieces;
 use super::receive::{self, Expected, SIZE_MAX};
-use super::replication::{self, Asked};
+use super::revision;
 use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
@@ -194,7 +194,7 @@ pub(super) async fn object(
         // Where a website redirects to belongs to the key, not to the content.
         ContentHeaders { website_redirect: asked.website_redirect, ..stored }
     };
-    let mut object = NewObject {
+    let object = NewObject {
         owner_id: account.canonical_id.clone(),
         owner_name: account.display_name.clone(),
         key,
@@ -212,30 +212,10 @@ pub(super) async fn object(
         data_store_name: site.config().data_store_name.clone(),
         micro_version_id: random_hex::<8>()?,
     };
-    let endpoints = site.config().replication_endpoints.clone();
-    let (version_id, last_modified) = site
-        .write(move |changes| {
-            let bucket = bucket::open(changes, &name, &account)?;
-            condition.check(versioning::current(changes, &name, &object.key)?.as_ref())?;
-            object.lock = object.lock.within(&bucket, changes.now_ms)?;
-            for data in data {
-                changes.add_data(data);
-            }
-            let asked = Asked {
-                key: &object.key,
-                is_metadata_only: object.size == 0,
-                operation: None,
-                existing: None,
-                account: None,
-            };
-            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-            let md = versioning::store(changes, &bucket, &object, info)?;
-            Ok((shown_version(bucket.is_versioned(), &md), md.last_modified().to_owned()))
-        })
-        .await?;
+    let written = revision::Write { bucket: name, account, condition, object, data }.commit(site).await?;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(md.content_md5())),
-        last_modified: timestamp(&last_modified),
+        last_modified: timestamp(written.md.last_modified()),
         ..CopyObjectResult::default()
     };
     if let Some(checksum) = checksum {
@@ -244,7 +224,7 @@ pub(super) async fn object(
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: source_version,
-        version_id,
+        version_id: written.version_id,
         ..CopyObjectOutput::default()
     }))
 }

@@ -3,11 +3,11 @@
 use super::access;
 use super::bucket::{self, BucketInfo};
 use super::changes::Changes;
-use super::data::random_hex;
 use super::error::{Outcome, Refusal};
 use super::headers::header;
 use super::metadata::Site;
-use super::replication::{self, Asked, Operation};
+use super::replication::Operation;
+use super::revision;
 use super::timestamp::{iso, parse_iso};
 use super::versioning::{self, Wanted};
 use backbeat_core::model::{ObjectMd, RawJson};
@@ -326,29 +326,13 @@ where
     F: FnOnce(&mut Changes<'_, '_>, &ObjectMd) -> Outcome<ObjectMd> + Send + 'static,
 {
     let account = access::signer(site, request)?;
-    let wanted = Wanted::parse(version_id.as_deref())?;
-    let endpoints = site.config().replication_endpoints.clone();
-    let micro_version_id = RawJson::string(&random_hex::<8>()?);
-    site.write(move |changes| {
-        let bucket = bucket::open(changes, &name, &account)?;
-        let md = versioning::object(changes, &name, &key, &wanted)?;
+    let change = move |changes: &mut Changes<'_, '_>, bucket: &BucketInfo, md: &ObjectMd| {
         if !bucket.object_lock_enabled {
             return Err(no_configuration());
         }
-        let mut changed = change(changes, &md)?.with_member("microVersionId", &micro_version_id)?;
-        let asked = Asked {
-            key: &key,
-            is_metadata_only: true,
-            operation: Some(operation),
-            existing: Some(&md),
-            account: None,
-        };
-        if let Some(info) = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked) {
-            changed = changed.with_replication(info);
-        }
-        versioning::rewrite(changes, &name, &key, &changed)
-    })
-    .await
+        change(changes, md)
+    };
+    revision::change(site, account, (name, key), version_id.as_deref(), operation, change).await.map(drop)
 }
 
 pub(super) async fn put_retention(

@@ -44,7 +44,7 @@ pub enum SiteError {
 /// A whole S3 site over one data directory. Serve it with [`super::serve`].
 #[derive(Debug)]
 pub struct Site {
-    config: SiteConfig,
+    config: Arc<SiteConfig>,
     store: Store,
     data: DataStore,
     end: watch::Sender<u64>,
@@ -88,7 +88,7 @@ impl Site {
         // Requests to the API are not signed.
         let nobody = Credentials::new("", "");
         let api = config.api.as_ref().map(|address| SignedClient::new(address, nobody, "us-east-1"));
-        let site = Arc::new(Self { config, store, data, end, journal, locations, api });
+        let site = Arc::new(Self { config: Arc::new(config), store, data, end, journal, locations, api });
         tokio::spawn(placeholder::repair_forever(Arc::downgrade(&site)));
         Ok(site)
     }
@@ -167,11 +167,11 @@ impl Site {
         T: Send + 'static,
         F: FnOnce(&mut Changes<'_, '_>) -> Outcome<T> + Send + 'static,
     {
-        let group = self.config.replication_group.clone();
+        let config = self.config.clone();
         let (told, settlement) = (self.end.clone(), self.data.settlement());
         let committed = self.store.write_then(
             move |txn| {
-                let mut changes = Changes::begin(txn, &group)?;
+                let mut changes = Changes::begin(txn, &config)?;
                 let value = write(&mut changes)?;
                 let (end, data) = changes.finish();
                 Ok::<_, Refusal>((value, end, data))

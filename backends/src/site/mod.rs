@@ -42,6 +42,7 @@ mod placeholder;
 mod read;
 mod receive;
 mod replication;
+mod revision;
 mod s3;
 mod server;
 mod tags;

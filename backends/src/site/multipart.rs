@@ -14,7 +14,7 @@ use super::lock::Lock;
 use super::metadata::Site;
 use super::object::{NewObject, Writer, check_key, etag, quoted, shown_version, tags_json};
 use super::receive::{self, Expected};
-use super::replication::{self, Asked, Operation};
+use super::revision;
 use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
@@ -382,7 +382,6 @@ pub(super) async fn complete(
         ..CompleteMultipartUploadOutput::default()
     };
     let store_name = site.config().data_store_name.clone();
-    let endpoints = site.config().replication_endpoints.clone();
     let micro_version_id = random_hex::<8>()?;
     let (md5, checksum, version_id) = site
         .write(move |changes| {
@@ -439,15 +438,7 @@ pub(super) async fn complete(
                 data_store_name: store_name,
                 micro_version_id,
             };
-            let asked = Asked {
-                key: &key,
-                is_metadata_only: start == 0,
-                operation: Some(Operation::Multipart),
-                existing: None,
-                account: None,
-            };
-            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-            let md = versioning::store(changes, &bucket, &object, info)?;
+            let md = revision::store(changes, &bucket, &object, &account)?;
             for number in all.keys() {
                 changes.delete(&uploads, &part_key(&upload_id, *number))?;
             }

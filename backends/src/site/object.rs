@@ -17,6 +17,7 @@ const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 /// The origin of copies.
 pub(super) const COPIED: &str = "s3:ObjectCreated:Copy";
 const KEY_BYTES_MAX: usize = 1024;
+
 /// Everything that decides a new version's document but its version id.
 #[derive(Clone, Debug)]
 pub(super) struct NewObject {
@@ -119,6 +120,11 @@ impl NewObject {
             data_store_name: data_store_name.into(),
             micro_version_id: random_hex::<8>()?,
         })
+    }
+
+    /// Whether it is made of data that the site had before: a copy, or an upload in parts. Upstream treats both alike.
+    pub(super) fn is_made_of_stored(&self) -> bool {
+        self.upload_id.is_some() || self.origin_op == COPIED
     }
 
     /// The document, without `versionId`, which the request processor appends.

@@ -3,12 +3,12 @@
 use super::access::signer;
 use super::bucket;
 use super::config::Account;
-use super::data::random_hex;
 use super::error::{Outcome, Refusal};
 use super::headers::header;
 use super::metadata::Site;
 use super::object::{shown_version, tags_json};
-use super::replication::{self, Asked, Operation};
+use super::replication::Operation;
+use super::revision;
 use super::versioning::{self, Wanted};
 use backbeat_core::model::RawJson;
 use http::HeaderMap;
@@ -101,11 +101,10 @@ pub(super) fn of_object(
 async fn change(
     site: &Arc<Site>,
     account: Account,
-    (name, key): (String, String),
+    place: (String, String),
     version_id: Option<String>,
     tags: Option<Vec<(String, String)>>,
 ) -> Outcome<Option<String>> {
-    let wanted = Wanted::parse(version_id.as_deref())?;
     let tags_text = RawJson::parse(&tags_json(tags.as_deref().unwrap_or_default()))
         .map_err(|_| Refusal::invalid_tag())?;
     let (operation, origin_op) = if tags.is_some() {
@@ -113,28 +112,8 @@ async fn change(
     } else {
         (Operation::DeleteTagging, "s3:ObjectTagging:Delete")
     };
-    let micro_version_id = RawJson::string(&random_hex::<8>()?);
-    let endpoints = site.config().replication_endpoints.clone();
-    site.write(move |changes| {
-        let bucket = bucket::open(changes, &name, &account)?;
-        let md = versioning::object(changes, &name, &key, &wanted)?;
-        let asked = Asked {
-            key: &key,
-            is_metadata_only: true,
-            operation: Some(operation),
-            existing: Some(&md),
-            account: None,
-        };
-        let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-        let mut changed = md
-            .with_member("tags", &tags_text)?
-            .with_member("microVersionId", &micro_version_id)?
-            .with_origin_op(origin_op);
-        if let Some(info) = info {
-            changed = changed.with_replication(info);
-        }
-        versioning::rewrite(changes, &name, &key, &changed)?;
-        Ok(shown_version(bucket.is_versioned(), &changed))
+    revision::change(site, account, place, version_id.as_deref(), operation, move |_, _, md| {
+        Ok(md.with_member("tags", &tags_text)?.with_origin_op(origin_op))
     })
     .await
 }

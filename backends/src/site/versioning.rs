@@ -4,7 +4,7 @@
 use super::bucket::{BucketInfo, VersioningStatus};
 use super::changes::{Changes, Records};
 use super::error::{Outcome, Refusal};
-use super::object::{COPIED, NewObject, Placement};
+use super::object::{NewObject, Placement};
 use super::placeholder::{self, Placeholder};
 use backbeat_core::model::{ObjectMd, RawJson, ReplicationInfo, VERSION_SEPARATOR, VersionId};
 
@@ -258,7 +258,7 @@ pub(super) fn store(
         creation_time: old
             .as_ref()
             .and_then(created)
-            .or_else(|| (object.upload_id.is_some() || object.origin_op == COPIED).then(|| changes.now())),
+            .or_else(|| object.is_made_of_stored().then(|| changes.now())),
         is_null: false,
         null_version_id: None,
         last_modified: changes.now(),

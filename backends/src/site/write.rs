@@ -13,7 +13,7 @@ use super::lock::Lock;
 use super::metadata::Site;
 use super::object::{NewObject, check_key, etag, shown_version};
 use super::receive::{self, Expected};
-use super::replication::{self, Asked};
+use super::revision;
 use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
@@ -44,7 +44,7 @@ pub(super) async fn put(
     let stored = if size == 0 { None } else { Some(incoming.finish().await?) };
     let location = |stored: &Stored| Location::new(stored.key(), 0, size, &data_store_name, 1, &md5);
     let locations = stored.iter().map(location).collect();
-    let mut object = NewObject {
+    let object = NewObject {
         owner_id: account.canonical_id.clone(),
         owner_name: account.display_name.clone(),
         key,
@@ -62,28 +62,13 @@ pub(super) async fn put(
         data_store_name,
         micro_version_id: random_hex::<8>()?,
     };
-    let endpoints = site.config().replication_endpoints.clone();
-    let version_id = site
-        .write(move |changes| {
-            let bucket = bucket::open(changes, &name, &account)?;
-            condition.check(versioning::current(changes, &name, &object.key)?.as_ref())?;
-            if let Some(stored) = stored {
-                changes.add_data(stored);
-            }
-            object.lock = object.lock.within(&bucket, changes.now_ms)?;
-            let asked = Asked {
-                key: &object.key,
-                is_metadata_only: object.size == 0,
-                operation: None,
-                existing: None,
-                account: Some(&account),
-            };
-            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-            let md = versioning::store(changes, &bucket, &object, info)?;
-            Ok(shown_version(bucket.is_versioned(), &md))
-        })
-        .await?;
-    let mut output = PutObjectOutput { e_tag: Some(etag(&md5)), version_id, ..PutObjectOutput::default() };
+    let data = stored.into_iter().collect();
+    let written = revision::Write { bucket: name, account, condition, object, data }.commit(site).await?;
+    let mut output = PutObjectOutput {
+        e_tag: Some(etag(&md5)),
+        version_id: written.version_id,
+        ..PutObjectOutput::default()
+    };
     if let Some(checksum) = checksum {
         put_checksum!(output, checksum.shown());
     }
@@ -102,21 +87,12 @@ pub(super) async fn delete(
     let wanted = Wanted::parse(version_id.as_deref())?;
     let origin_op = "s3:ObjectRemoved:DeleteMarkerCreated";
     let marker = NewObject::marker(&account, key, origin_op, &site.config().data_store_name)?;
-    let endpoints = site.config().replication_endpoints.clone();
     site.write(move |changes| {
         let bucket = bucket::open(changes, &name, &account)?;
         let key = marker.key.as_str();
         condition.check(versioning::lookup(changes, &name, key, &wanted)?.as_ref())?;
         if wanted == Wanted::Current && bucket.is_versioned() {
-            let asked = Asked {
-                key,
-                is_metadata_only: true,
-                operation: None,
-                existing: None,
-                account: Some(&account),
-            };
-            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-            let md = versioning::store(changes, &bucket, &marker, info)?;
+            let md = revision::store(changes, &bucket, &marker, &account)?;
             return Ok(DeleteObjectOutput {
                 delete_marker: Some(true),
                 version_id: shown_version(true, &md),

@@ -8,7 +8,7 @@ use crate::site::error::{Outcome, Refusal};
 use crate::site::lock::Lock;
 use crate::site::metadata::Site;
 use crate::site::object::NewObject;
-use crate::site::replication::{self, Asked};
+use crate::site::revision;
 use crate::site::versioning::{self, Wanted};
 use backbeat_core::model::ObjectMd;
 use http::{HeaderMap, StatusCode};
@@ -26,7 +26,6 @@ pub(super) async fn expire(
     let dates = Dates::of(&request.headers)?;
     let origin_op = "s3:LifecycleExpiration:DeleteMarkerCreated";
     let marker = NewObject::marker(account, target.key, origin_op, &site.config().data_store_name)?;
-    let endpoints = site.config().replication_endpoints.clone();
     let account = account.clone();
     site.write(move |changes| {
         let bucket = bucket::open(changes, &target.bucket, &account)?;
@@ -36,15 +35,7 @@ pub(super) async fn expire(
             dates.check(stored)?;
         }
         if wanted == Wanted::Current && bucket.is_versioned() {
-            let asked = Asked {
-                key,
-                is_metadata_only: true,
-                operation: None,
-                existing: None,
-                account: Some(&account),
-            };
-            let info = replication::info(bucket.replication_configuration.as_ref(), &endpoints, asked);
-            versioning::store(changes, &bucket, &marker, info)?;
+            revision::store(changes, &bucket, &marker, &account)?;
             return Ok(());
         }
         let stored = stored.ok_or_else(|| wanted.missing())?;
