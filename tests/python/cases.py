@@ -3,7 +3,6 @@
     cases.py NAME --source URL --target NAME=URL [--target NAME=URL]
 """
 
-import argparse
 import io
 import os
 import random
@@ -12,7 +11,8 @@ import time
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from sites import Site, compare, settle, statuses
+from command import run_case
+from sites import compare, settle, statuses
 
 MIB = 1 << 20
 
@@ -249,15 +249,5 @@ def damage_a_replica(source, targets):
     )
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("case")
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--target", action="append", required=True, metavar="NAME=URL")
-    options = parser.parse_args()
-    targets = [Site(*target.split("=", 1)) for target in options.target]
-    globals()[options.case](Site("source", options.source), targets)
-
-
 if __name__ == "__main__":
-    main()
+    run_case(globals())

@@ -18,7 +18,8 @@ from collections import Counter, defaultdict
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from sites import Site, compare, settle
+from command import parse
+from sites import compare, settle
 
 BUCKET, COPY = "storm", "storm-copy"
 WRITERS, KEYS_EACH = 4, 6
@@ -266,13 +267,9 @@ class Storm:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--target", action="append", required=True, metavar="NAME=URL")
     parser.add_argument("--seed", required=True)
     parser.add_argument("--settle-seconds", type=float, default=120)
-    options = parser.parse_args()
-    source = Site("source", options.source)
-    targets = [Site(*target.split("=", 1)) for target in options.target]
+    options, source, targets = parse(parser)
     for target in targets:
         target.create_bucket(COPY)
     source.create_bucket(BUCKET)

@@ -3,7 +3,6 @@
     surface.py NAME --source URL --target NAME=URL [--target NAME=URL]
 """
 
-import argparse
 import base64
 import datetime
 import hashlib
@@ -21,7 +20,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from cases import MIB, arrive, prepare
-from sites import ACCESS_KEY, REGION, SECRET_KEY, Site, settle
+from command import run_case
+from sites import ACCESS_KEY, REGION, SECRET_KEY, settle
 
 # Of b"123456789".
 KNOWN = {
@@ -305,15 +305,5 @@ def a_pair_of_buckets_for_rclone(source, targets):
     prepare(source, targets, "pairs")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("case")
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--target", action="append", required=True, metavar="NAME=URL")
-    options = parser.parse_args()
-    targets = [Site(*target.split("=", 1)) for target in options.target]
-    globals()[options.case](Site("source", options.source), targets)
-
-
 if __name__ == "__main__":
-    main()
+    run_case(globals())
