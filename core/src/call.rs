@@ -74,9 +74,44 @@ pub enum RefusalKind {
     Invalid,
 }
 
+/// What a refused read or conditional write of metadata means to a machine that has to record something there. Such a
+/// machine never gives up while there is something to record on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataRefused {
+    /// The version is gone: there is nothing to record on.
+    Gone,
+    /// It is not what was read any more: it is read again.
+    Changed,
+    /// Whatever is in the way, the same is tried again later.
+    Later,
+}
+
 impl RefusalKind {
     /// Whether the same request may succeed later without anything else changing (replication reference 5.6).
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::ExpiredCredentials | Self::Throttled { .. } | Self::Unavailable)
+    }
+
+    /// The wait that the server asked for, if it did.
+    pub const fn retry_after(self) -> Option<Span> {
+        if let Self::Throttled { retry_after } = self { retry_after } else { None }
+    }
+
+    /// What it says of a version when its metadata could not be read, or not be written under a condition.
+    pub const fn of_metadata(self) -> MetadataRefused {
+        match self {
+            Self::NotFound | Self::BucketNotFound => MetadataRefused::Gone,
+            Self::Conflict => MetadataRefused::Changed,
+            Self::BucketUnversioned
+            | Self::Denied
+            | Self::ExpiredCredentials
+            | Self::Throttled { .. }
+            | Self::Unavailable
+            | Self::BadDigest
+            | Self::InvalidState
+            | Self::TooLarge
+            | Self::Fenced
+            | Self::Invalid => MetadataRefused::Later,
+        }
     }
 }

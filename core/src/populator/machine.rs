@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::call::{Ending, RefusalKind};
+use crate::call::{Ending, MetadataRefused, RefusalKind};
 use crate::id::{EffectId, EffectIds, JournalEpoch, Seq};
 use crate::model::{Decision, FilterConfig, LogRecord, ObjectMd, ObjectRef};
 use crate::parts::Ledger;
@@ -505,19 +505,10 @@ impl<R: Rules> Populator<R> {
                 self.restoration_ended(object);
             }
             SiteReply::Metadata(Ending::Refused(refusal)) | SiteReply::Written(Ending::Refused(refusal)) => {
-                match refusal.kind {
-                    RefusalKind::NotFound | RefusalKind::BucketNotFound => self.restoration_ended(object),
-                    RefusalKind::Conflict => self.read_overwritten(object),
-                    RefusalKind::Throttled { .. }
-                    | RefusalKind::BucketUnversioned
-                    | RefusalKind::Denied
-                    | RefusalKind::ExpiredCredentials
-                    | RefusalKind::Unavailable
-                    | RefusalKind::BadDigest
-                    | RefusalKind::InvalidState
-                    | RefusalKind::TooLarge
-                    | RefusalKind::Fenced
-                    | RefusalKind::Invalid => self.restore_later(&object),
+                match refusal.kind.of_metadata() {
+                    MetadataRefused::Gone => self.restoration_ended(object),
+                    MetadataRefused::Changed => self.read_overwritten(object),
+                    MetadataRefused::Later => self.restore_later(&object),
                 }
             }
             // What a write of unknown ending did shows in the source.

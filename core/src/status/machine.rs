@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::call::{Ending, RefusalKind};
+use crate::call::{Ending, MetadataRefused};
 use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Bucket, EffectId, EffectIds, Epoch, ObjectKey, Offset, Partition, TopicPartition};
@@ -341,23 +341,13 @@ impl<R: Rules> StatusProcessor<R> {
             SiteReply::Metadata(Ending::Applied(stored)) => self.decide(lane, &stored),
             SiteReply::Written(Ending::Applied(())) => self.written(lane),
             SiteReply::Metadata(Ending::Refused(refusal)) | SiteReply::Written(Ending::Refused(refusal)) => {
-                match refusal.kind {
-                    // The version is gone: there is nothing to record it on.
-                    RefusalKind::NotFound | RefusalKind::BucketNotFound => self.finish(lane),
-                    RefusalKind::Conflict => {
+                match refusal.kind.of_metadata() {
+                    MetadataRefused::Gone => self.finish(lane),
+                    MetadataRefused::Changed => {
                         self.summary.conflicts += 1;
                         self.read(lane);
                     }
-                    RefusalKind::Throttled { retry_after } => self.wait(lane, retry_after),
-                    RefusalKind::BucketUnversioned
-                    | RefusalKind::Denied
-                    | RefusalKind::ExpiredCredentials
-                    | RefusalKind::Unavailable
-                    | RefusalKind::BadDigest
-                    | RefusalKind::InvalidState
-                    | RefusalKind::TooLarge
-                    | RefusalKind::Fenced
-                    | RefusalKind::Invalid => self.wait(lane, None),
+                    MetadataRefused::Later => self.wait(lane, refusal.kind.retry_after()),
                 }
             }
             SiteReply::Metadata(Ending::Unknown) => self.wait(lane, None),

@@ -5,8 +5,8 @@ use crate::request::{MovedPart, PartMove, Side, SiteRequest};
 use crate::rules::Rules;
 use crate::time::Span;
 
-use super::refusal::{retry_after, target_reason};
-use super::{Context, CopyConfig, CopyJob, Outcome, Settled, Stage};
+use super::refusal::{not_to_be_had, target_reason};
+use super::{Context, CopyConfig, CopyJob, Outcome, Stage};
 
 /// Why no further part starts, once the parts under way are back.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl CopyJob {
     pub(super) fn target_part_refused(&mut self, refusal: &Refusal) -> Stop {
         if refusal.kind.is_transient() {
             self.heard_from_target = Some(false);
-            return trouble(Side::Target, &refusal.code, retry_after(refusal), false);
+            return trouble(Side::Target, &refusal.code, refusal.kind.retry_after(), false);
         }
         self.heard_from_target = Some(true);
         if refusal.kind == RefusalKind::NotFound && self.minting.is_some() {
@@ -133,18 +133,10 @@ pub(super) fn trouble(side: Side, reason: &str, retry_after: Option<Span>, look_
 }
 
 pub(super) fn source_part_refused(refusal: &Refusal) -> Stop {
-    match refusal.kind {
-        RefusalKind::NotFound | RefusalKind::BucketNotFound => Stop::End(Outcome::Settled(Settled::Gone)),
-        RefusalKind::InvalidState => Stop::End(Outcome::Settled(Settled::Archived)),
-        RefusalKind::Denied => Stop::End(Outcome::Held { reason: "SourceAccessDenied".to_owned() }),
-        // The part is not what the metadata announced: both sides are looked at again.
-        RefusalKind::BadDigest | RefusalKind::Invalid => trouble(Side::Source, &refusal.code, None, true),
-        RefusalKind::BucketUnversioned
-        | RefusalKind::ExpiredCredentials
-        | RefusalKind::Throttled { .. }
-        | RefusalKind::Unavailable
-        | RefusalKind::Conflict
-        | RefusalKind::TooLarge
-        | RefusalKind::Fenced => trouble(Side::Source, &refusal.code, retry_after(refusal), false),
+    if let Some(outcome) = not_to_be_had(refusal.kind) {
+        return Stop::End(outcome);
     }
+    // The part is not what the metadata announced: both sides are looked at again.
+    let look_again = matches!(refusal.kind, RefusalKind::BadDigest | RefusalKind::Invalid);
+    trouble(Side::Source, &refusal.code, refusal.kind.retry_after(), look_again)
 }

@@ -12,28 +12,18 @@ use super::{Context, CopyJob, Outcome, Settled};
 
 impl CopyJob {
     pub(super) fn source_refused<R: Rules>(&mut self, refusal: &Refusal, context: &mut Context<'_, R>) {
-        match refusal.kind {
-            RefusalKind::NotFound | RefusalKind::BucketNotFound => self.end(Outcome::Settled(Settled::Gone)),
-            RefusalKind::InvalidState => self.end(Outcome::Settled(Settled::Archived)),
-            RefusalKind::Denied => self.end(Outcome::Held { reason: "SourceAccessDenied".to_owned() }),
-            kind if kind.is_transient() => {
-                self.troubled(Side::Source, &refusal.code, retry_after(refusal), context);
-            }
-            RefusalKind::BucketUnversioned
-            | RefusalKind::ExpiredCredentials
-            | RefusalKind::Throttled { .. }
-            | RefusalKind::Unavailable
-            | RefusalKind::Conflict
-            | RefusalKind::BadDigest
-            | RefusalKind::TooLarge
-            | RefusalKind::Fenced
-            | RefusalKind::Invalid => self.end(Outcome::Held { reason: refusal.code.clone() }),
+        if let Some(outcome) = not_to_be_had(refusal.kind) {
+            self.end(outcome);
+        } else if refusal.kind.is_transient() {
+            self.troubled(Side::Source, &refusal.code, refusal.kind.retry_after(), context);
+        } else {
+            self.end(Outcome::Held { reason: refusal.code.clone() });
         }
     }
 
     pub(super) fn target_refused<R: Rules>(&mut self, refusal: &Refusal, context: &mut Context<'_, R>) {
         if refusal.kind.is_transient() {
-            self.troubled(Side::Target, &refusal.code, retry_after(refusal), context);
+            self.troubled(Side::Target, &refusal.code, refusal.kind.retry_after(), context);
         } else {
             self.heard_from_target = Some(true);
             self.fail(&target_reason(refusal));
@@ -68,8 +58,22 @@ impl CopyJob {
     }
 }
 
-pub(super) fn retry_after(refusal: &Refusal) -> Option<Span> {
-    if let RefusalKind::Throttled { retry_after } = refusal.kind { retry_after } else { None }
+/// How a copy ends whose source says that it is not to be had; none if it may be had later.
+pub(super) fn not_to_be_had(kind: RefusalKind) -> Option<Outcome> {
+    match kind {
+        RefusalKind::NotFound | RefusalKind::BucketNotFound => Some(Outcome::Settled(Settled::Gone)),
+        RefusalKind::InvalidState => Some(Outcome::Settled(Settled::Archived)),
+        RefusalKind::Denied => Some(Outcome::Held { reason: "SourceAccessDenied".to_owned() }),
+        RefusalKind::BucketUnversioned
+        | RefusalKind::ExpiredCredentials
+        | RefusalKind::Throttled { .. }
+        | RefusalKind::Unavailable
+        | RefusalKind::Conflict
+        | RefusalKind::BadDigest
+        | RefusalKind::TooLarge
+        | RefusalKind::Fenced
+        | RefusalKind::Invalid => None,
+    }
 }
 
 /// The stable word for a refusal of the target (interface page section 2, AWS failure reasons).
