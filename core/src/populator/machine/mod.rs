@@ -1,16 +1,19 @@
 //! The populator's state machine (decision D8).
 
+mod losses;
+mod position;
+mod restorations;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::call::{Ending, MetadataRefused, RefusalKind};
+use crate::call::Ending;
 use crate::id::{EffectId, EffectIds, JournalEpoch, Seq};
-use crate::model::{Decision, FilterConfig, LogRecord, ObjectMd, ObjectRef};
+use crate::model::{Decision, FilterConfig, LogRecord};
 use crate::parts::Ledger;
 use crate::populator::loss::Lookout;
 use crate::populator::restore::Restorations;
 use crate::populator::watch::Watch;
-use crate::populator::{AfterLoss, Batch, Effect, Event, Loss, LossKind, StopReason, StoredPosition};
-use crate::request::{Condition, Side, SiteReply, SiteRequest};
+use crate::populator::{AfterLoss, Batch, Effect, Event, Loss, StopReason, StoredPosition};
 use crate::rules::Rules;
 use crate::time::{Instant, Now, Span};
 
@@ -271,60 +274,12 @@ impl<R: Rules> Populator<R> {
         }
     }
 
-    fn load(&mut self) {
-        if self.loading.is_none() {
-            let id = self.ids.next();
-            self.loading = Some(id);
-            self.effects.push_back(Effect::LoadPosition { id });
-        }
-    }
-
     fn read(&mut self, from: Option<Seq>) {
         if self.reading.is_none() && self.saving_first().is_none() {
             let id = self.ids.next();
             self.reading = Some(id);
             let limit = if from.is_some() { self.config.batch_max } else { 0 };
             self.effects.push_back(Effect::ReadJournal { id, from, limit, wait: self.config.wait });
-        }
-    }
-
-    /// The very first save must be durable before anything is read: a restart in between would otherwise start elsewhere.
-    fn saving_first(&self) -> Option<EffectId> {
-        self.saving.filter(|_| self.stored.position.is_none()).map(|(id, _)| id)
-    }
-
-    fn position_loaded(&mut self, id: EffectId, ending: &Ending<StoredPosition>) {
-        if self.loading.take_if(|loading| *loading == id).is_none() {
-            return;
-        }
-        let &Ending::Applied(stored) = ending else { return self.try_later() };
-        if let Some(attempted) = self.doubtful {
-            let mine = stored.position == Some((attempted, self.epoch)) || stored == self.stored;
-            if !mine {
-                return self.stop(StopReason::Fenced);
-            }
-            self.doubtful = None;
-            self.stored = stored;
-            match self.phase {
-                Phase::Running => return self.note_progress(),
-                Phase::Losing if self.loss.is_none() && stored.position == Some((attempted, self.epoch)) => {
-                    return self.go_on(attempted);
-                }
-                Phase::Losing => return,
-                Phase::Idle | Phase::Loading | Phase::Bootstrapping | Phase::Stopped => {}
-            }
-        }
-        self.stored = stored;
-        match stored.position {
-            None => self.phase = Phase::Bootstrapping,
-            Some((position, epoch)) => {
-                self.epoch = epoch;
-                self.phase = Phase::Running;
-                self.rewind(position);
-                if let Some(limits) = self.config.watch {
-                    self.next = Seq(position.0.saturating_sub(limits.lookback));
-                }
-            }
         }
     }
 
@@ -369,69 +324,6 @@ impl<R: Rules> Populator<R> {
         self.note_progress();
     }
 
-    /// Records are gone that were not queued. Nothing is read or published any more until that is written down and the position
-    /// behind it is stored.
-    fn lost(&mut self, loss: Loss) {
-        let then = match loss.kind() {
-            LossKind::Replaced => self.config.after_replaced,
-            LossKind::CutOff | LossKind::WentBack => self.config.after_cut,
-        };
-        if then == AfterLoss::Stop {
-            return self.stop(StopReason::HistoryLost(loss));
-        }
-        // What is under way counts as lost: the old producer delivers nothing more.
-        self.producer += 1;
-        self.rewind(loss.wanted.0);
-        self.loss = Some(loss);
-        self.phase = Phase::Losing;
-    }
-
-    /// Asks for what a loss needs next: that it is written down, then the position.
-    fn lose(&mut self) {
-        if self.saving.is_some() || self.recording.is_some() {
-            return;
-        }
-        if self.doubtful.is_some() {
-            return self.load();
-        }
-        if let Some(loss) = self.loss
-            && self.rules.records_loss()
-        {
-            let id = self.ids.next();
-            self.recording = Some(id);
-            return self.effects.push_back(Effect::RecordLoss { id, loss });
-        }
-        self.pass_loss();
-        self.save(self.next);
-    }
-
-    fn loss_recorded(&mut self, id: EffectId, ending: &Ending<()>) {
-        if self.recording.take_if(|recording| *recording == id).is_none() {
-            return;
-        }
-        let Ending::Applied(()) = ending else { return self.try_later() };
-        self.pass_loss();
-    }
-
-    /// Moves behind the loss, in memory only.
-    fn pass_loss(&mut self) {
-        if let Some(Loss { resumes: (seq, epoch), .. }) = self.loss.take() {
-            self.summary.losses += 1;
-            self.epoch = epoch;
-            self.next = seq;
-        }
-    }
-
-    /// The position behind a loss is stored: reading goes on there.
-    fn go_on(&mut self, position: Seq) {
-        self.phase = Phase::Running;
-        self.rewind(position);
-        // What was written meanwhile is not known: what is remembered proves nothing any more.
-        if let Some(watch) = &mut self.watch {
-            watch.gap();
-        }
-    }
-
     fn publish_record(&mut self, seq: Seq, record: &LogRecord) {
         self.ledger.consumed(seq);
         let mut messages = 0;
@@ -461,91 +353,6 @@ impl<R: Rules> Populator<R> {
             self.ledger.settled(seq);
         } else {
             self.pending.insert(seq, messages);
-        }
-    }
-
-    /// Looks for what status writes overwrote.
-    fn watch_record(&mut self, seq: Seq, record: &LogRecord) {
-        let Some(watch) = self.watch.as_mut().filter(|watch| !watch.has_seen(seq)) else { return };
-        let mut overwritten = Vec::new();
-        for (object, md) in record.versions() {
-            if watch.look(&object, md) && self.rules.restores_overwritten() {
-                overwritten.push(object);
-            }
-        }
-        watch.seen(seq);
-        for object in overwritten {
-            self.summary.overwritten += 1;
-            self.effects.push_back(Effect::Overwritten { seq, object: object.clone() });
-            if self.restorations.begin(&object, seq) {
-                self.read_overwritten(object);
-            }
-        }
-    }
-
-    fn read_overwritten(&mut self, object: ObjectRef) {
-        let id = self.ids.next();
-        self.restorations.sent(id, object.clone());
-        let request = SiteRequest::ReadMetadata { side: Side::Source, object };
-        self.effects.push_back(Effect::Call { id, request: Box::new(request) });
-    }
-
-    fn replied(&mut self, id: EffectId, reply: SiteReply) {
-        let Some((object, seq)) = self.restorations.replied(id) else { return };
-        match reply {
-            SiteReply::Metadata(Ending::Applied(stored)) => {
-                let remedy = self.watch.as_ref().and_then(|watch| watch.remedy(&object, &stored, seq));
-                match remedy {
-                    Some(md) => self.write_back(object, md, &stored),
-                    None => self.restoration_ended(object),
-                }
-            }
-            SiteReply::Written(Ending::Applied(())) => {
-                self.summary.restored += 1;
-                self.restoration_ended(object);
-            }
-            SiteReply::Metadata(Ending::Refused(refusal)) | SiteReply::Written(Ending::Refused(refusal)) => {
-                match refusal.kind.of_metadata() {
-                    MetadataRefused::Gone => self.restoration_ended(object),
-                    MetadataRefused::Changed => self.read_overwritten(object),
-                    MetadataRefused::Later => self.restore_later(&object),
-                }
-            }
-            // What a write of unknown ending did shows in the source.
-            SiteReply::Metadata(Ending::Unknown) | SiteReply::Written(Ending::Unknown) => {
-                self.restore_later(&object);
-            }
-            SiteReply::Moved { .. }
-            | SiteReply::Deleted(_)
-            | SiteReply::Rules(_)
-            | SiteReply::Bucket(_)
-            | SiteReply::Minting(_) => {
-                panic!("the populator asked for metadata only");
-            }
-        }
-    }
-
-    fn write_back(&mut self, object: ObjectRef, md: ObjectMd, stored: &ObjectMd) {
-        let id = self.ids.next();
-        self.restorations.sent(id, object.clone());
-        let condition = Some(Condition::tag(stored.state_tag()));
-        let request =
-            SiteRequest::WriteMetadata { side: Side::Source, object, md, condition, keep_data: false };
-        self.effects.push_back(Effect::Call { id, request: Box::new(request) });
-    }
-
-    fn restore_later(&mut self, object: &ObjectRef) {
-        self.restorations.wait(object, self.now.mono + self.config.retry_delay);
-    }
-
-    fn restoration_ended(&mut self, object: ObjectRef) {
-        if self.restorations.ended(&object) {
-            self.read_overwritten(object);
-        } else {
-            if let Some(watch) = &mut self.watch {
-                watch.unpin(&object);
-            }
-            self.note_progress();
         }
     }
 
@@ -582,92 +389,5 @@ impl<R: Rules> Populator<R> {
 
     fn try_later(&mut self) {
         self.retry_at = Some(self.now.mono + self.config.retry_delay);
-    }
-
-    /// The position that may be saved, if it moved.
-    fn unsaved(&self) -> Option<Seq> {
-        let saved = self.stored.position.map(|(seq, _)| seq)?;
-        let reached = self.rules.position_to_save(&self.ledger);
-        let reached = self.restorations.first().map_or(reached, |first| reached.min(first));
-        (reached > saved).then_some(reached)
-    }
-
-    /// Nothing becomes due while a loss is written down: the position waits for it.
-    fn note_progress(&mut self) {
-        if self.phase == Phase::Running && self.save_due.is_none() && self.unsaved().is_some() {
-            self.save_due = Some(self.now.mono + self.config.save_interval);
-        }
-    }
-
-    fn save_if_due(&mut self) {
-        if self.phase != Phase::Running || self.saving.is_some() || self.doubtful.is_some() {
-            return;
-        }
-        let Some(position) = self.unsaved() else {
-            // A save that was under way when this one became due covered it.
-            self.save_due = None;
-            return;
-        };
-        let saved = self.stored.position.map_or(0, |(seq, _)| seq.0);
-        let due = self.save_due.is_some_and(|due| due <= self.now.mono);
-        if due || position.0 - saved >= self.config.save_records {
-            self.save(position);
-        }
-    }
-
-    fn save(&mut self, position: Seq) {
-        let id = self.ids.next();
-        self.saving = Some((id, position));
-        self.save_due = None;
-        self.effects.push_back(Effect::SavePosition {
-            id,
-            position,
-            epoch: self.epoch,
-            version: self.stored.version,
-        });
-    }
-
-    fn position_saved(&mut self, id: EffectId, ending: Ending<u64>) {
-        let Some((_, position)) = self.saving.take_if(|(saving, _)| *saving == id) else { return };
-        match ending {
-            Ending::Applied(version) => {
-                if self.phase == Phase::Losing && self.loss.is_none() {
-                    // Another journal has other numbers.
-                    self.stored = StoredPosition { position: Some((position, self.epoch)), version };
-                    return self.go_on(position);
-                }
-                let before = self.stored.position.map(|(seq, _)| seq);
-                assert!(before.is_none_or(|before| before <= position), "I1: the saved position went back");
-                self.stored = StoredPosition { position: Some((position, self.epoch)), version };
-                self.note_progress();
-            }
-            Ending::Refused(refusal)
-                if matches!(
-                    refusal.kind,
-                    RefusalKind::Conflict | RefusalKind::Fenced | RefusalKind::NotFound
-                ) =>
-            {
-                self.stop(StopReason::Fenced);
-            }
-            Ending::Refused(_) => {
-                if self.phase == Phase::Running {
-                    self.save_due = Some(self.now.mono);
-                }
-                self.first_save_failed(position);
-                self.try_later();
-            }
-            Ending::Unknown => {
-                self.doubtful = Some(position);
-                self.first_save_failed(position);
-                self.try_later();
-            }
-        }
-    }
-
-    /// Without a stored position there is nothing to run from: start over with what is stored now.
-    fn first_save_failed(&mut self, _position: Seq) {
-        if self.stored.position.is_none() {
-            self.phase = Phase::Loading;
-        }
     }
 }
