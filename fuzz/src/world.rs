@@ -1,5 +1,6 @@
 //! The simulated world: bytes stand for clients, faults and the shape of a world (`sim/src/plan/bytes.rs`).
 
+use backbeat_sim::hunt;
 use backbeat_sim::mutants::{self, Planted};
 use backbeat_sim::plan::bytes;
 use backbeat_sim::runner;
@@ -16,7 +17,7 @@ pub fn world(data: &[u8]) {
     let plan = bytes::plan(data);
     let report = match *PLANTED {
         None => runner::run_plan(&plan, false),
-        Some(planted) => mutants::run_plan(planted, &plan, false),
+        Some(planted) => hunt::run_plan(planted, &plan, false),
     };
     if let Some(violation) = report.violation {
         panic!(

@@ -5,9 +5,13 @@
 //! thread, one virtual clock, one seed. Observers with models of their own check every step (`docs/simulation.md`).
 
 pub mod checkers;
+pub mod content;
 pub mod faults;
+pub mod hunt;
+pub mod ids;
 pub mod marks;
 pub mod mutants;
+pub mod names;
 pub mod plan;
 pub mod rng;
 pub mod runner;

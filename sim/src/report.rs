@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use backbeat_sim::checkers::PROPERTIES;
 use backbeat_sim::faults::Fault;
+use backbeat_sim::hunt;
 use backbeat_sim::marks::Mark;
-use backbeat_sim::mutants::{self, Planted};
+use backbeat_sim::mutants::Planted;
 use backbeat_sim::runner::{self, Summary};
 use backbeat_sim::scenario::Scenario;
 use backbeat_sim::world::Report;
@@ -186,7 +187,7 @@ pub(crate) fn mutants(seeds: u64, only: Option<&str>, record: bool, threads: usi
                 loop {
                     let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("small");
                     let Some(planted) = hunted.get(index) else { return };
-                    let caught = mutants::hunt(*planted, 0..seeds);
+                    let caught = hunt::hunt(*planted, 0..seeds);
                     if caught.is_none() {
                         escaped.store(true, Ordering::Relaxed);
                     }

@@ -3,9 +3,8 @@
 use backbeat_core::rules::Production;
 
 use crate::checkers::Violation;
-use crate::faults::FaultCounters;
 use crate::marks::Marks;
-use crate::plan::Plan;
+use crate::plan::{FaultCounters, Plan};
 use crate::scenario::Scenario;
 use crate::world::{Course, Report, World};
 

@@ -11,11 +11,10 @@ use backbeat_core::request::minting::TargetKind;
 
 use crate::checkers::Violation;
 use crate::faults::Fault;
-use crate::plan::{Act, Broken, Operation, Plan};
+use crate::ids::{ProcId, SiteId};
+use crate::plan::{Act, Broken, Operation, Plan, Put};
 use crate::scenario::{SECOND, key_names, site_names};
 use crate::world::Report;
-use crate::world::ids::{ProcId, SiteId};
-use crate::world::source::Put;
 
 /// Other seeds for latencies that a candidate is tried with, in the first round and in the last one.
 const LATENCIES: u64 = 2;

@@ -4,7 +4,8 @@
 
 use std::process::{Command, Output};
 
-use backbeat_sim::mutants::{self, Planted};
+use backbeat_sim::hunt;
+use backbeat_sim::mutants::Planted;
 use backbeat_sim::plan::text::{self, Regression};
 use backbeat_sim::runner;
 use backbeat_sim::scenario::Scenario;
@@ -12,10 +13,10 @@ use backbeat_sim::shrink::shrink;
 
 /// The first seed that catches the bug, shrunk, must have no more operations and faults than this.
 fn assert_shrinks(planted: Planted, operations_max: usize, faults_max: usize) {
-    let caught = mutants::hunt(planted, 0..200).expect("the bug is caught");
-    let drawn = mutants::run(planted, Scenario::Standard, caught.seed, false);
+    let caught = hunt::hunt(planted, 0..200).expect("the bug is caught");
+    let drawn = hunt::run(planted, Scenario::Standard, caught.seed, false);
     assert!(drawn.plan.size() > operations_max + faults_max, "there is something to shrink");
-    let mut run = |plan: &_| mutants::run_plan(planted, plan, false);
+    let mut run = |plan: &_| hunt::run_plan(planted, plan, false);
     let shrunk = shrink(&drawn.plan, 4_000, &mut run).expect("a recorded run fails as its seed did");
     assert_eq!(shrunk.violation.id, caught.violation.id);
     let (operations, faults) = (
@@ -62,7 +63,7 @@ fn kept_plans_show_what_they_say() {
         let regression =
             text::read(&regression).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let planted = regression.mutant.expect("a kept plan names what it catches");
-        let violation = mutants::run_plan(planted, &regression.plan, false).violation;
+        let violation = hunt::run_plan(planted, &regression.plan, false).violation;
         let id = violation.map(|violation| violation.id.to_owned());
         assert_eq!(id, regression.breaks, "{}", path.display());
         assert_eq!(runner::run_plan(&regression.plan, false).violation, None, "{}", path.display());

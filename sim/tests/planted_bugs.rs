@@ -1,5 +1,6 @@
 //! Every planted bug is caught again by the seed that is recorded for it.
 
+use backbeat_sim::hunt;
 use backbeat_sim::mutants::{self, Planted};
 use backbeat_sim::scenario::Scenario;
 
@@ -26,7 +27,7 @@ fn every_planted_bug_has_a_killing_seed() {
 #[test]
 fn recorded_seeds_kill() {
     for (planted, seed, id) in recorded() {
-        let report = mutants::run(planted, Scenario::Standard, seed, false);
+        let report = hunt::run(planted, Scenario::Standard, seed, false);
         let violation = report.violation.unwrap_or_else(|| panic!("{} escapes seed {seed}", planted.name()));
         assert_eq!(violation.id, id, "{} and seed {seed}: {}", planted.name(), violation.message);
     }

@@ -2,7 +2,7 @@
 
 use super::history::History;
 use super::seen::Violation;
-use crate::world::ids::{ProcId, SiteId, VerId};
+use crate::ids::{ProcId, SiteId, VerId};
 
 /// Requests and publishes that one process may have under way.
 pub(super) const IN_FLIGHT_MAX: u32 = 256;

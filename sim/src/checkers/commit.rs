@@ -8,7 +8,7 @@ use backbeat_core::model::SiteStatus;
 
 use super::history::History;
 use super::seen::{FactKind, Facts, Violation};
-use crate::world::ids::{GroupId, Topic};
+use crate::ids::{GroupId, Topic};
 
 /// The commit points seen so far.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Commits {
     }
 }
 
-fn work_settled(history: &History, site: crate::world::ids::SiteId, facts: &Facts) -> bool {
+fn work_settled(history: &History, site: crate::ids::SiteId, facts: &Facts) -> bool {
     match &facts.kind {
         FactKind::Work { version, sites, revision } => {
             sites >> site.0 & 1 == 0 || history.is_settled(*version, site, *revision, facts.order)

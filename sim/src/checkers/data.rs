@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use backbeat_core::model::ObjectMd;
 
+use super::Blob;
 use super::history::History;
 use super::seen::Violation;
+use crate::content::Content;
+use crate::ids::{KeyId, SiteId, VerId};
 use crate::marks::{Mark, Marks};
-use crate::world::content::Content;
-use crate::world::ids::{KeyId, SiteId, VerId};
-use crate::world::site::Blob;
 
 /// Parts named by what targets show.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::history::History;
 use super::seen::Violation;
-use crate::world::ids::{ProcId, SiteId, VerId};
+use crate::ids::{ProcId, SiteId, VerId};
 
 /// What is under way.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@ use backbeat_core::model::{ObjectMd, OverallStatus, SiteStatus};
 use backbeat_core::request::minting::TargetKind;
 
 use super::seen::{At, FactKind, Facts, Seen};
-use crate::world::content::Content;
-use crate::world::ids::{KeyId, SiteId, Topic, VerId};
+use crate::content::Content;
+use crate::ids::{KeyId, SiteId, Topic, VerId};
 
 /// One state that a client gave a version.
 #[derive(Clone, Copy, Debug)]

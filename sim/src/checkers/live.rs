@@ -6,7 +6,7 @@ use backbeat_core::model::SiteStatus;
 use super::history::{History, Version};
 use super::populate::Population;
 use super::seen::Violation;
-use crate::world::ids::{SiteId, VerId};
+use crate::ids::{SiteId, VerId};
 
 /// What the world says about the end of a run.
 #[derive(Clone, Debug)]

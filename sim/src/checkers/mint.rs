@@ -10,8 +10,8 @@ use backbeat_core::request::minting::TargetKind;
 
 use super::history::History;
 use super::seen::Violation;
-use crate::world::content::Content;
-use crate::world::ids::{KeyId, SiteId, VerId};
+use crate::content::Content;
+use crate::ids::{KeyId, SiteId, VerId};
 
 /// One version at a target.
 #[derive(Clone, Debug)]

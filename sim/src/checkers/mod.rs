@@ -26,17 +26,17 @@ mod seen;
 mod status;
 
 pub use live::Final;
-pub use seen::{FactKind, Facts, Seen, Violation};
+pub use seen::{Blob, FactKind, Facts, Seen, Violation};
 
 use backbeat_core::exception::ExceptionState;
 use backbeat_core::id::Site;
 use backbeat_core::model::{Message, ObjectEntry, ObjectMd, SiteStatus};
 use backbeat_core::request::minting::TargetKind;
 
+use crate::content::Content;
+use crate::ids::{SiteId, Topic, VerId};
 use crate::marks::{Mark, Marks};
-use crate::world::content::Content;
-use crate::world::ids::{SiteId, Topic, VerId};
-use crate::world::source::version_of;
+use crate::names::version_of;
 use commit::Commits;
 use data::Data;
 use fifo::Fifo;

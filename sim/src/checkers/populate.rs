@@ -3,7 +3,7 @@
 //! LEASE-1: the position never goes back.
 
 use super::seen::Violation;
-use crate::world::ids::{KeyId, VerId};
+use crate::ids::{KeyId, VerId};
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {

@@ -4,9 +4,21 @@ use backbeat_core::exception::ExceptionRecord;
 use backbeat_core::id::{Offset, Partition};
 use backbeat_core::model::{ObjectMd, SiteStatus};
 
-use crate::world::content::Content;
-use crate::world::ids::{GroupId, KeyId, ProcId, SiteId, Topic, VerId};
-use crate::world::site::Blob;
+use crate::content::Content;
+use crate::ids::{GroupId, KeyId, ProcId, SiteId, Topic, VerId};
+
+/// One stored part.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// The version whose bytes these are.
+    pub version: VerId,
+    /// The digest of the bytes as stored.
+    pub digest: String,
+    /// The process that moved them.
+    pub by: ProcId,
+    /// Whether they are still there.
+    pub alive: bool,
+}
 
 /// What a queue message says, in the checkers' words.
 #[derive(Clone, Debug, PartialEq, Eq)]

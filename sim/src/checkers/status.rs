@@ -5,8 +5,8 @@ use backbeat_core::model::{ObjectMd, SiteStatus};
 
 use super::history::History;
 use super::seen::Violation;
-use crate::world::content::Content;
-use crate::world::ids::{SiteId, VerId};
+use crate::content::Content;
+use crate::ids::{SiteId, VerId};
 
 /// The overall status by the algebra of I5, computed here and not by the engine's model.
 fn overall(md: &ObjectMd) -> &'static str {

@@ -1,10 +1,5 @@
-//! What can go wrong: the catalogue, the plan that a seed draws from it, and the counters that prove each fault struck.
-//!
-//! The plan is drawn swarm style: each fault is absent from a run with probability one half, and where it is present its
-//! strength is random. Omission finds bugs that a uniform mixture hides.
+//! What can go wrong: the catalogue. Which faults a run has, and when they strike, is its plan's ([`crate::plan`]).
 
 mod catalogue;
-mod plan;
 
 pub use catalogue::{Class, Fault, Shape};
-pub use plan::{FaultCounters, FaultPlan};

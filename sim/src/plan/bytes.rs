@@ -8,10 +8,10 @@
 use backbeat_core::request::minting::TargetKind;
 
 use super::{Act, Broken, Operation, Plan, Strike};
+use super::{Change, Put};
 use crate::faults::{Fault, Shape as How};
+use crate::ids::{KeyId, ProcId, SiteId};
 use crate::scenario::{SECOND, Shape, key_names, site_names};
-use crate::world::ids::{KeyId, ProcId, SiteId};
-use crate::world::source::{Change, Put};
 
 /// Bytes of the head.
 pub const HEAD: usize = 16;

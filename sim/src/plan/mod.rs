@@ -5,16 +5,20 @@
 //! What stays drawn are latencies, from a seed of their own, so that taking one strike out of a plan does not shuffle all
 //! others.
 
+mod acts;
 pub mod bytes;
+mod faults;
 pub mod text;
+
+pub use acts::{Change, NullOrigin, Put};
+pub use faults::{FaultCounters, FaultPlan};
 
 use backbeat_core::request::minting::TargetKind;
 
 use crate::faults::Fault;
+use crate::ids::{KeyId, ProcId, SiteId};
 use crate::rng::Rng;
 use crate::scenario::Shape;
-use crate::world::ids::{KeyId, ProcId, SiteId};
-use crate::world::source::{Change, Put};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use backbeat_core::request::minting::TargetKind;
 
 use super::{Act, Broken, Operation, Plan, Strike};
+use super::{Change, Put};
 use crate::faults::Fault;
+use crate::ids::{KeyId, ProcId, SiteId};
 use crate::mutants::{self, Planted};
 use crate::scenario::{SECOND, Shape, key_names, site_names};
-use crate::world::ids::{KeyId, ProcId, SiteId};
-use crate::world::source::{Change, Put};
 
 /// The first line of every file.
 const HEADER: &str = "backbeat-sim plan 1";

@@ -9,16 +9,17 @@ use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 use backbeat_core::{populator, processor, status};
 
-use super::content::Content;
-use super::ids::{GroupId, KeyId, ProcId, SiteId, VerId};
 use super::minting::{changed_by, is_refused_write};
 use super::process::{Ev, Role};
 use super::site::{BucketState, holds};
-use super::source::{STALE_MAX, version_of};
+use super::source::STALE_MAX;
 use super::{Arrival, Item, World};
 use crate::checkers::Seen;
+use crate::content::Content;
 use crate::faults::Fault;
+use crate::ids::{GroupId, KeyId, ProcId, SiteId, VerId};
 use crate::marks::Mark;
+use crate::names::version_of;
 use crate::scenario::SECOND;
 
 /// How long a client of a site waits for the answer to a control call.

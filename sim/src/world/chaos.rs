@@ -4,12 +4,12 @@ use backbeat_core::model::{Message, ObjectEntry, SiteStatus};
 use backbeat_core::processor::{self, Control};
 use backbeat_core::rules::Rules;
 
-use super::ids::{GroupId, KeyId, ProcId, SiteId, Topic};
 use super::process::{Ev, Role};
 use super::site::BucketState;
 use super::{Item, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
+use crate::ids::{GroupId, KeyId, ProcId, SiteId, Topic};
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 

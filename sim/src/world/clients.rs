@@ -2,12 +2,11 @@
 
 use backbeat_core::rules::Rules;
 
-use super::ids::{KeyId, VerId};
-use super::source::{Change, NullOrigin, Put};
 use super::{Item, Phase, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
-use crate::plan::{Act, Operation, Workload};
+use crate::ids::{KeyId, VerId};
+use crate::plan::{Act, Change, NullOrigin, Operation, Put, Workload};
 
 impl<R: Rules> World<R> {
     /// One client operation; the next one follows.

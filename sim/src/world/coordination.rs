@@ -10,7 +10,7 @@
 use backbeat_core::id::{JournalEpoch, Seq};
 use backbeat_core::populator::StoredPosition;
 
-use super::ids::ProcId;
+use crate::ids::ProcId;
 
 /// The coordination store.
 #[derive(Debug, Default)]

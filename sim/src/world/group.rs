@@ -16,7 +16,7 @@ use std::ops::{Index, IndexMut};
 
 use backbeat_core::id::{Offset, Partition, TopicPartition};
 
-use super::ids::{GroupId, ProcId};
+use crate::ids::{GroupId, ProcId};
 
 /// One member.
 #[derive(Clone, Copy, Debug)]

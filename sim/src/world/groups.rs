@@ -6,10 +6,10 @@ use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 
 use super::group::GroupPhase;
-use super::ids::{GroupId, ProcId};
 use super::process::{Assignment, Ev, Fetch};
 use super::{Item, World};
 use crate::faults::Fault;
+use crate::ids::{GroupId, ProcId};
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 

@@ -8,11 +8,11 @@ use backbeat_core::rules::Rules;
 use backbeat_core::time::Span;
 
 use super::coordination::SaveAnswer;
-use super::ids::ProcId;
 use super::process::{Ev, Machine, Role};
 use super::{Item, Waiter, World};
 use crate::checkers::Seen;
 use crate::faults::Fault;
+use crate::ids::ProcId;
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 

@@ -10,13 +10,13 @@ use backbeat_core::request::{MovedPart, PartMove, Side, SiteReply};
 use backbeat_core::rules::Rules;
 
 use super::World;
-use super::content::Content;
-use super::ids::{KeyId, SiteId, VerId};
 use super::minting_site::{MintedVersion, MintingSite};
-use super::source::version_of;
 use crate::checkers::Seen;
+use crate::content::Content;
 use crate::faults::Fault;
+use crate::ids::{KeyId, SiteId, VerId};
 use crate::marks::Mark;
+use crate::names::version_of;
 
 fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
     Ending::Refused(Refusal::new(kind, code))

@@ -17,8 +17,8 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::model::{ObjectMd, RawJson};
 use backbeat_core::request::minting::{CurrentIs, TargetVersion, UploadedPart};
 
-use super::ids::{KeyId, VerId};
 use super::source::SourceSite;
+use crate::ids::{KeyId, VerId};
 
 /// One version.
 #[derive(Clone, Debug)]

@@ -5,10 +5,8 @@
 //! rest stays broken for good, and everything must reach its ending within a bound of virtual time) and *fresh* (more work
 //! is written and must be served).
 
-pub mod content;
 pub mod coordination;
 pub mod group;
-pub mod ids;
 pub mod minting_site;
 pub mod process;
 pub mod queue;
@@ -39,16 +37,16 @@ use backbeat_core::rules::Rules;
 use backbeat_core::{populator, processor, status};
 
 use crate::checkers::{Checkers, Seen, Violation};
-use crate::faults::{Fault, FaultCounters, FaultPlan};
+use crate::faults::Fault;
+use crate::ids::{GroupId, ProcId, SiteId, Topic};
 use crate::marks::Marks;
-use crate::plan::{Broken, Operation, Plan, Workload};
+use crate::plan::{Broken, FaultCounters, FaultPlan, Operation, Plan, Workload};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Shape};
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 use coordination::Coordination;
 use group::Groups;
-use ids::{GroupId, ProcId, SiteId, Topic};
 use process::{Ev, Process};
 use queue::Queue;
 use site::TargetSite;

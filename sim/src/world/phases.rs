@@ -3,10 +3,10 @@
 use backbeat_core::model::SiteStatus;
 use backbeat_core::rules::Rules;
 
-use super::ids::{SiteId, VerId};
 use super::source::MEMBERS;
 use super::{Item, Phase, World};
 use crate::checkers::Final;
+use crate::ids::{SiteId, VerId};
 use crate::marks::Mark;
 use crate::plan::{Broken, Workload};
 use crate::scenario::{LIVENESS_BOUND, SECOND};
@@ -43,7 +43,7 @@ impl<R: Rules> World<R> {
             group.down_until = now;
         }
         for partition in 0..self.queue.partitions() {
-            for topic in [super::ids::Topic::Replication, super::ids::Topic::Status] {
+            for topic in [crate::ids::Topic::Replication, crate::ids::Topic::Status] {
                 let log = self.queue.log_mut(topic, partition);
                 (log.down_until, log.stalled_until) = (now, now);
             }

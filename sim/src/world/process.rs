@@ -10,7 +10,7 @@ use backbeat_core::processor::{self, SiteProcessor};
 use backbeat_core::status::{self, StatusProcessor};
 use backbeat_core::time::{Instant, Now, WallTime};
 
-use super::ids::{GroupId, ProcId, SiteId, VerId};
+use crate::ids::{GroupId, ProcId, SiteId, VerId};
 
 /// What a process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use backbeat_core::exception::{ExceptionRecord, ExceptionState};
 use backbeat_core::id::Offset;
 use backbeat_core::model::Message;
 
-use super::ids::Topic;
 use crate::checkers::Facts;
+use crate::ids::Topic;
 
 /// One message of a topic.
 #[derive(Clone, Debug)]

@@ -18,22 +18,10 @@ use backbeat_core::model::{Location, ObjectMd, RawJson, VersionRef};
 use backbeat_core::request::Condition;
 use backbeat_core::request::minting::TargetKind;
 
-use super::ids::{KeyId, ProcId, VerId};
 use super::minting_site::MintingSite;
-use super::source::INFINITE_ID;
-
-/// One stored part.
-#[derive(Clone, Debug)]
-pub struct Blob {
-    /// The version whose bytes these are.
-    pub version: VerId,
-    /// The digest of the bytes as stored.
-    pub digest: String,
-    /// The process that moved them.
-    pub by: ProcId,
-    /// Whether they are still there.
-    pub alive: bool,
-}
+use crate::checkers::Blob;
+use crate::ids::{KeyId, ProcId, VerId};
+use crate::names::INFINITE_ID;
 
 /// Whether the target bucket takes replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use backbeat_core::rules::Rules;
 use backbeat_core::time::Instant;
 use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
-use super::ids::{ProcId, Topic};
 use super::process::{Ev, Machine, Process, Role};
 use super::{AppendBody, Item, World, traces};
 use crate::checkers::Seen;
 use crate::faults::Fault;
+use crate::ids::{ProcId, Topic};
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 

@@ -8,9 +8,9 @@ use backbeat_core::request::minting::{MintingReply, MintingRequest};
 use backbeat_core::request::{Condition, SiteReply, SiteRequest};
 use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
-use super::ids::VerId;
 use super::process::Ev;
-use super::source::{known_version_of, number_of, version_of};
+use crate::ids::VerId;
+use crate::names::{known_version_of, number_of, version_of};
 use crate::trace::Trace;
 
 /// The version of an exception record; records of unreadable messages have none.

@@ -8,10 +8,10 @@ use backbeat_core::rules::Rules;
 use super::unavailable;
 use crate::checkers::{FactKind, Seen};
 use crate::faults::Fault;
+use crate::ids::{ProcId, Topic};
 use crate::marks::Mark;
 use crate::scenario::SECOND;
 use crate::world::group::CommitAnswer;
-use crate::world::ids::{ProcId, Topic};
 use crate::world::process::Ev;
 use crate::world::{Item, World, topic_of};
 

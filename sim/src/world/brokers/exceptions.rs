@@ -8,10 +8,10 @@ use backbeat_core::rules::Rules;
 
 use super::PRODUCE_TIMEOUT;
 use crate::checkers::Seen;
+use crate::ids::{ProcId, SiteId};
 use crate::marks::Mark;
-use crate::world::ids::{ProcId, SiteId};
+use crate::names::known_version_of;
 use crate::world::process::{Ev, Role};
-use crate::world::source::known_version_of;
 use crate::world::{AppendBody, Item, World};
 
 impl<R: Rules> World<R> {

@@ -5,9 +5,9 @@ use backbeat_core::id::{Epoch, Partition, TopicPartition};
 use backbeat_core::rules::Rules;
 
 use crate::faults::Fault;
+use crate::ids::{ProcId, Topic};
 use crate::marks::Mark;
 use crate::scenario::SECOND;
-use crate::world::ids::{ProcId, Topic};
 use crate::world::process::Ev;
 use crate::world::{Item, World, topic_of};
 

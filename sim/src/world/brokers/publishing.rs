@@ -12,10 +12,10 @@ use backbeat_core::status::Outgoing;
 use super::{PRODUCE_TIMEOUT, unavailable};
 use crate::checkers::{FactKind, Facts, Seen, object_entry};
 use crate::faults::Fault;
+use crate::ids::{GroupId, ProcId, SiteId, Topic};
 use crate::marks::Mark;
-use crate::world::ids::{GroupId, ProcId, SiteId, Topic};
+use crate::names::version_of;
 use crate::world::queue::Record;
-use crate::world::source::version_of;
 use crate::world::{Append, AppendBody, Item, World};
 
 /// Sends a message through its wire form and back.

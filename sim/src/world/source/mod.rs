@@ -19,11 +19,8 @@
 //!   the oldest. It may forget more than was read, and be replaced by another journal, which has other numbers, another epoch,
 //!   and nothing of what was in the first one.
 
-mod names;
 mod records;
 
-pub(super) use names::INFINITE_ID;
-pub use names::{known_version_of, number_of, version_of};
 pub use records::JournalRecord;
 
 use backbeat_core::id::{Bucket, ObjectKey, Site};
@@ -32,9 +29,10 @@ use backbeat_core::model::{
     ReplicationInfo, SiteStatus, StoredValue, VersionRef, version_key,
 };
 
-use super::ids::{KeyId, VerId};
 use super::process::WALL_START;
-use names::version_id;
+use crate::ids::{KeyId, VerId};
+use crate::names::{INFINITE_ID, version_id};
+use crate::plan::{Change, NullOrigin, Put};
 use records::{Era, asks, asks_as_master};
 
 /// The source bucket.
@@ -74,45 +72,6 @@ pub enum NullPlace {
     Master,
     /// Under a version key: a newer version covers it, or did.
     VersionKey,
-}
-
-/// How the null version of a key came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NullOrigin {
-    /// Written before versioning was enabled: it has no version id.
-    Unversioned,
-    /// Written while versioning was suspended.
-    Suspended,
-}
-
-/// What a client puts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// One part.
-    Whole,
-    /// Several parts.
-    Multipart(u32),
-    /// No bytes.
-    Empty,
-    /// A delete marker.
-    Marker,
-    /// A replica written by another site's engine.
-    Replica,
-    /// An object older than the replication of the bucket.
-    Null(NullOrigin),
-}
-
-/// How a client changes a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Tags are set.
-    Tags(u32),
-    /// Tags are removed.
-    NoTags,
-    /// The access control list changes.
-    Acl(u32),
-    /// Another site's engine overwrites it: from now on it is a replica.
-    Replica,
 }
 
 /// The members of a version's metadata that must be equal at a replica.

@@ -6,7 +6,7 @@ use backbeat_core::id::{JournalEpoch, Seq};
 use backbeat_core::model::{LogEntry, LogRecord, ObjectMd, OverallStatus, StoredValue, version_key};
 
 use super::{NullPlace, SourceSite};
-use crate::world::ids::VerId;
+use crate::ids::VerId;
 
 /// One record of the journal.
 #[derive(Clone, Debug)]

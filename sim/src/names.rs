@@ -3,13 +3,13 @@
 use backbeat_core::id::ObjectKey;
 use backbeat_core::model::{ObjectRef, VersionId, VersionRef};
 
-use crate::world::ids::VerId;
+use crate::ids::VerId;
 
 /// The largest number of versions in one run.
 const VERSIONS_MAX: u32 = 1_000_000;
 
 /// The version id of a version: a real one, newer versions sort first.
-pub(super) fn version_id(version: VerId) -> VersionId {
+pub(crate) fn version_id(version: VerId) -> VersionId {
     let age = VERSIONS_MAX - version.0;
     let digits = (0..8_u32).rev().map(|place| u64::from(age) / 10_u64.pow(place) % 10);
     let mut id = String::with_capacity(27);
@@ -22,7 +22,7 @@ pub(super) fn version_id(version: VerId) -> VersionId {
 }
 
 /// The id of a covered null version that never had one: older than every other.
-pub(in crate::world) const INFINITE_ID: &str = "99999999999999999999RG001  ";
+pub(crate) const INFINITE_ID: &str = "99999999999999999999RG001  ";
 
 /// The null version of a key: where there are such, they are the first versions of a run, in the order of the keys.
 fn null_version_of(key: &ObjectKey) -> Option<VerId> {

@@ -1,7 +1,10 @@
-//! The faults of one run and how often each of them struck.
+//! The faults of one run, and the counters that prove each of them struck.
+//!
+//! They are drawn swarm style: each fault is absent from a run with probability one half, and where it is present its
+//! strength is random. Omission finds bugs that a uniform mixture hides.
 
-use super::catalogue::{Class, Fault, Shape};
-use crate::plan::{Plan, Strike};
+use super::{Plan, Strike};
+use crate::faults::{Class, Fault, Shape};
 use crate::rng::Rng;
 
 /// Number of faults in the catalogue.
