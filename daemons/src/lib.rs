@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod directory;
 pub mod driver;
 pub mod metrics;
 pub mod stack;

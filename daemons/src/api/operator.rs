@@ -16,6 +16,8 @@ use backbeat_core::time::WallTime;
 
 use super::report::{self, Parked, SiteStatus};
 use super::timestamp;
+use crate::directory::Backups;
+use crate::driver::Topics;
 use crate::driver::counters::{self, Counters, INTERVAL_MS};
 use crate::driver::exceptions::state_name;
 use crate::driver::populator::PopulatorHandle;
@@ -23,7 +25,6 @@ use crate::driver::processor::{ProcessorHandle, load_exceptions};
 use crate::driver::status::StatusHandle;
 use crate::driver::{Publisher, Sites};
 use crate::metrics::Registry;
-use crate::stack::{Backups, Topics};
 
 /// Intervals of five minutes in a day.
 const INTERVALS: i64 = 288;

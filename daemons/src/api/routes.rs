@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use super::crr;
 use super::operator::{Operator, OperatorError};
 use super::report::Retry;
+use crate::directory::BackupError;
 use crate::driver::Sites;
-use crate::stack::BackupError;
 
 /// The web page: one file, nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::Api;
 use super::{Exit, Failure, Global, dev};
-use crate::stack::{Layout, LayoutError};
+use crate::directory::{Layout, LayoutError};
 
 /// Look after a data directory.
 #[derive(Debug, Args)]

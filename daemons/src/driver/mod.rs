@@ -18,6 +18,7 @@ mod progress;
 mod publisher;
 mod sites;
 pub mod status;
+mod topics;
 
 pub use clock::Clock;
 pub use consumption::{Handle, QueueMachine};
@@ -26,6 +27,7 @@ pub use position::PositionNodes;
 pub use progress::Progress;
 pub use publisher::{Publisher, Publishing};
 pub use sites::Sites;
+pub use topics::Topics;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,6 @@
 //! Everything is under one data directory: `source` and `targets/<name>` hold a site each, `engine` what the machines
 //! keep. What was acknowledged survives the end of the process, however it ends.
 
-mod backup;
-mod layout;
 mod ports;
 mod pruning;
 mod settings;
@@ -32,16 +30,14 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, Daemons, Operator, SiteDaemon};
 use crate::config::Config;
+use crate::directory::{Backups, Layout};
 use crate::driver::counters::Counters;
 use crate::driver::populator::{self, PopulatorHandle, PopulatorPorts};
 use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
 use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
 use crate::driver::{Clock, PositionNodes, ProcessorObserver, Publisher, StatusObserver};
 use crate::metrics::Registry;
-pub use backup::{BackupError, Backups, Written};
-pub use layout::{Layout, LayoutError};
 use settings::DRAIN_MAX;
-pub use settings::Topics;
 pub use site::Client;
 use site::{Reach, RunningSite};
 
@@ -170,7 +166,7 @@ impl Stack {
         let (queue, stats) = (Arc::new(queue), Arc::new(stats));
         let coordination = Arc::new(coordination.connect());
 
-        let topics = Topics::of(&config.config);
+        let topics = settings::topics(&config.config);
         for spec in topics.specs() {
             let created = queue.create_topic(&spec).await;
             ensure!(

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backbeat_backends::queue::{Retention, TopicSpec};
 use backbeat_backends::site::Limits;
 use backbeat_core::IntakeLimits;
 use backbeat_core::id::{Site, Topic};
@@ -15,6 +14,7 @@ use backbeat_core::time::Span;
 use backbeat_core::{populator, processor, status};
 
 use crate::config::{Config, Replication, Retry};
+use crate::driver::Topics;
 
 /// Entries that a machine holds beyond what it works on, per unit of its concurrency.
 const READ_AHEAD: usize = 20;
@@ -34,58 +34,20 @@ const PARKED_MAX: usize = 10_000;
 /// Bytes of data on their way at once (decision D10).
 const BYTES_MAX: u64 = 48 << 20;
 
-/// Failed messages that are kept while nobody consumes them.
-const FAILED_KEPT: u64 = 10_000;
-
 /// Time that partitions and shutdowns have to drain.
 pub(super) const DRAIN_MAX: Span = Span::from_secs(20);
 
-/// The topics of one replication pipeline.
-#[derive(Clone, Debug)]
-pub struct Topics {
-    /// Changes to replicate.
-    pub replication: Topic,
-    /// Further attempts, in configured order.
-    pub replays: Vec<Topic>,
-    /// Outcomes.
-    pub status: Topic,
-    /// Final failures.
-    pub failed: Topic,
-    /// Data to delete.
-    pub gc: Topic,
-    /// Parked entries, compacted.
-    pub exceptions: Topic,
-}
-
-impl Topics {
-    pub(super) fn of(config: &Config) -> Self {
-        let replication = config.replication();
-        let gc = config.value("/extensions/gc/topic").and_then(|topic| topic.as_str());
-        Self {
-            exceptions: Topic::from(format!("{}-exceptions", replication.topic)),
-            replication: Topic::from(replication.topic),
-            replays: replication.replay_topics.into_iter().map(|replay| replay.topic_name.into()).collect(),
-            status: replication.replication_status_topic.into(),
-            failed: replication.replication_failed_topic.into(),
-            gc: Topic::from(gc.unwrap_or("backbeat-gc")),
-        }
-    }
-
-    /// What a site processor consumes.
-    pub(super) fn consumed_by_sites(&self) -> Vec<Topic> {
-        [&self.replication].into_iter().chain(&self.replays).cloned().collect()
-    }
-
-    pub(super) fn specs(&self) -> Vec<TopicSpec> {
-        let plain = [&self.replication, &self.status, &self.gc].into_iter().chain(&self.replays);
-        let kept = |topic: &Topic, retention| TopicSpec::new(topic.clone()).kept(retention);
-        plain
-            .map(|topic| TopicSpec::new(topic.clone()))
-            .chain([
-                kept(&self.failed, Retention::Newest(FAILED_KEPT)),
-                kept(&self.exceptions, Retention::LatestPerKey),
-            ])
-            .collect()
+/// The names of the topics.
+pub(super) fn topics(config: &Config) -> Topics {
+    let replication = config.replication();
+    let gc = config.value("/extensions/gc/topic").and_then(|topic| topic.as_str());
+    Topics {
+        exceptions: Topic::from(format!("{}-exceptions", replication.topic)),
+        replication: Topic::from(replication.topic),
+        replays: replication.replay_topics.into_iter().map(|replay| replay.topic_name.into()).collect(),
+        status: replication.replication_status_topic.into(),
+        failed: replication.replication_failed_topic.into(),
+        gc: Topic::from(gc.unwrap_or("backbeat-gc")),
     }
 }
 

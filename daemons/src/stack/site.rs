@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::layout::Layout;
 use super::{ACCESS_KEY, REGION, SECRET_KEY};
+use crate::directory::Layout;
 
 /// The canonical id of the account that owns everything at every site.
 pub(super) const OWNER_ID: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";

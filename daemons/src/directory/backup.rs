@@ -62,12 +62,12 @@ pub struct Backups {
 }
 
 impl Backups {
-    pub(super) fn new(layout: Layout, engine: Store, sites: Vec<(PathBuf, Arc<Site>)>) -> Self {
+    pub(crate) fn new(layout: Layout, engine: Store, sites: Vec<(PathBuf, Arc<Site>)>) -> Self {
         Self { layout, engine, sites, pruning: Arc::default() }
     }
 
     /// Locked while journals must not be pruned.
-    pub(super) fn pruning(&self) -> Arc<Mutex<()>> {
+    pub(crate) fn pruning(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.pruning)
     }
 
