@@ -122,6 +122,10 @@ impl StoreError {
 
     pub(super) fn database(file: &Path, error: redb::Error) -> Self {
         if let redb::Error::Io(error) = error {
+            // Something else than a database, or a page behind the end of the file.
+            if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+                return StoreError::Damaged { file: file.into(), message: error.to_string() };
+            }
             return Self::io(file, &error);
         }
         if matches!(error, redb::Error::PreviousIo) {

@@ -8,6 +8,7 @@
 mod directory;
 mod disk;
 mod error;
+mod in_use;
 mod record;
 mod store;
 mod transaction;
@@ -16,6 +17,7 @@ mod whole;
 pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE, OlderFormat};
 pub use disk::DiskFaults;
 pub use error::StoreError;
+pub use in_use::name_damaged_files;
 pub use store::{Closed, Store, StoreOptions};
 pub use transaction::{KeyRange, Read, ReadTxn, Row, Table, WriteTxn};
 pub use whole::Record;

@@ -2,6 +2,7 @@
 
 use super::directory::{Directory, OlderFormat};
 use super::disk::{Disk, DiskFaults};
+use super::in_use::InUse;
 use super::transaction::GroupTables;
 use super::{Read, ReadTxn, StoreError, Table, WriteTxn};
 use redb::{Database, ReadableDatabase};
@@ -111,6 +112,8 @@ struct Shared {
     /// Goes after the directory: then the store is closed.
     closing: watch::Sender<()>,
     file: PathBuf,
+    /// The same, for whoever has to name it in a panic.
+    name: Arc<Path>,
     options: StoreOptions,
     /// Nothing while a failed disk keeps it from being opened again.
     database: RwLock<Option<Database>>,
@@ -140,6 +143,7 @@ impl Store {
         let directory = Directory::open(directory, options.older)?;
         let shared = Arc::new(Shared {
             file: directory.database(),
+            name: directory.database().into(),
             directory,
             closing: watch::Sender::new(()),
             options,
@@ -282,6 +286,7 @@ impl Shared {
             read(&ReadTxn::new(&self.file, txn))
         };
         // Damaged pages make the database panic rather than answer.
+        let _in_use = InUse::new(&self.name);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             Err(StoreError::Damaged { file: self.file.clone(), message: "reading it panicked".into() }.into())
         })
@@ -309,7 +314,7 @@ impl Shared {
     /// Closes the database file after a disk error and opens it again. Waits for readers of the old one.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        close(database.take(), &self.file);
+        close(database.take(), &self.name);
         *database = Some(self.open_file()?);
         Ok(())
     }
@@ -324,6 +329,7 @@ impl Shared {
             .map_err(|error| StoreError::io(&self.file, &error))?;
         let disk = Disk::new(file, self.options.faults.clone(), Arc::clone(&self.sync_failed));
         let open = || Database::builder().set_cache_size(self.options.cache_bytes).create_with_backend(disk);
+        let _in_use = InUse::new(&self.name);
         let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|_| StoreError::Damaged {
             file: self.file.clone(),
             message: "opening it panicked".into(),
@@ -341,12 +347,13 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take(), &self.file);
+        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take(), &self.name);
     }
 }
 
 /// Closes a database. Damaged pages make it panic then, too.
-fn close(database: Option<Database>, file: &Path) {
+fn close(database: Option<Database>, file: &Arc<Path>) {
+    let _in_use = InUse::new(file);
     if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
         tracing::error!(file = %file.display(), "the database is damaged: closing it panicked");
     }
@@ -380,9 +387,11 @@ impl Writer {
         shared.sync_failed.store(false, Ordering::SeqCst);
         let mut replies = Vec::with_capacity(group.len());
         let run = || self.run_group(group, number, &mut replies);
+        let in_use = InUse::new(&shared.name);
         let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             Err(StoreError::Damaged { file: shared.file.clone(), message: "writing it panicked".into() })
         });
+        drop(in_use);
         let outcome = outcome.map_err(|error| self.recover(number, error));
         for reply in replies {
             reply(outcome.clone());

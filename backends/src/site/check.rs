@@ -4,17 +4,17 @@
 use super::changes::{JOURNAL, RECORDS};
 use super::data::{BYTES, DATA, DataRow, DataStore, Place};
 use super::metadata::SiteError;
-use crate::embedded::{OlderFormat, Read as _, Store, StoreError, StoreOptions};
+use crate::embedded::{DATABASE_FILE, OlderFormat, Read as _, Store, StoreError, StoreOptions};
 use backbeat_core::model::ObjectMd;
 use md5::{Digest, Md5};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// What is wrong in one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
@@ -25,7 +25,7 @@ pub struct Problem {
 }
 
 /// What a check came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Records looked at, those of small data too.
     pub records: u64,
@@ -64,13 +64,15 @@ struct PartLocation {
 ///
 /// # Errors
 /// Another process uses the directory, or its format is not known. Damage is no error: it is in the answer.
+/// (Some damage ends the process, though: the database panics while a panic cleans up, or asks for more memory than there
+/// is. Who has to go on checks in another process.)
 pub fn check(directory: &Path) -> Result<Checked, SiteError> {
     let options = StoreOptions { older: OlderFormat::Keep, ..StoreOptions::default() };
     let store = match Store::open_with(directory, options) {
         Ok(store) => store,
         Err(error @ StoreError::Damaged { .. }) => {
             let problem = Problem {
-                file: directory.to_owned(),
+                file: directory.join(DATABASE_FILE),
                 key: "the whole file".to_owned(),
                 problem: error.to_string(),
             };

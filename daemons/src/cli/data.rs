@@ -1,15 +1,16 @@
 //! `backbeat data`: checking and copying a data directory.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use backbeat_backends::embedded::StoreError;
-use backbeat_backends::site::{self, SiteError};
+use backbeat_backends::embedded::{DATABASE_FILE, StoreError};
+use backbeat_backends::site::{self, Checked, Problem, SiteError};
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Api;
-use super::{Exit, Failure, Global, dev};
+use super::{Exit, Failure, Global, SAYS, dev};
 use crate::directory::{Layout, LayoutError};
 
 /// Look after a data directory.
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
 enum Action {
     Check(Check),
     Backup(Backup),
+    #[command(hide = true)]
+    CheckStore(CheckStore),
 }
 
 /// Read every record and every data file of a data directory that is not in use, and compare checksums. Exit 3 if
@@ -38,6 +41,14 @@ struct Check {
     /// The data directory; by default the one that `backbeat dev` uses by default.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+/// The part of a check that reads one store, and answers in JSON.
+#[derive(Debug, Args)]
+struct CheckStore {
+    /// Its folder.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
 }
 
 /// Copy the data directory of a running stack, while it goes on. The copy is a data directory itself: `backbeat dev`
@@ -57,6 +68,7 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
     match &arguments.action {
         Action::Check(check) => self::check(check, global),
         Action::Backup(backup) => self::backup(backup, global),
+        Action::CheckStore(check) => check_store(check),
     }
 }
 
@@ -66,29 +78,53 @@ fn check(arguments: &Check, global: &Global) -> Result<Exit, Failure> {
         None => dev::default_data_dir()?,
     };
     let layout = Layout::existing(&data_dir).map_err(of_layout)?;
-    let (mut records, mut files, mut bytes) = (0, 0, 0);
-    let mut problems = Vec::new();
+    let mut all = Checked::default();
     for folder in layout.stores().map_err(of_layout)? {
-        let checked = site::check(&folder).map_err(of_site)?;
-        records += checked.records;
-        files += checked.files;
-        bytes += checked.bytes;
-        problems.extend(checked.problems);
+        let checked = check_apart(&folder)?;
+        all.records += checked.records;
+        all.files += checked.files;
+        all.bytes += checked.bytes;
+        all.problems.extend(checked.problems);
     }
-    let exit = if problems.is_empty() { Exit::Done } else { Exit::Bad };
+    let exit = if all.problems.is_empty() { Exit::Done } else { Exit::Bad };
     if global.json {
-        let shown = problems
-            .iter()
-            .map(|found| json!({ "file": found.file, "key": found.key, "problem": found.problem }));
-        let problems: Vec<Value> = shown.collect();
-        println!("{}", json!({ "records": records, "files": files, "bytes": bytes, "problems": problems }));
+        println!("{}", serde_json::to_string(&all)?);
         return Ok(exit);
     }
-    for found in &problems {
+    for found in &all.problems {
         println!("{}: {}: {}", found.file.display(), found.key, found.problem);
     }
-    println!("{records} records, {files} data files, {bytes} bytes: {} damaged", problems.len());
+    let (records, files, bytes) = (all.records, all.files, all.bytes);
+    println!("{records} records, {files} data files, {bytes} bytes: {} damaged", all.problems.len());
     Ok(exit)
+}
+
+/// Checks a store in a process of its own, which some damage ends: then that is what is wrong with it.
+fn check_apart(folder: &Path) -> Result<Checked, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["data", "check-store"]).arg(folder).stdin(Stdio::null()).output()?;
+    match output.status.code() {
+        Some(0) => Ok(serde_json::from_slice(&output.stdout)?),
+        Some(code) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.rsplit_once(SAYS).map_or(&*said, |(_, said)| said).trim();
+            Err(Failure::say(Exit::of_code(code), said))
+        }
+        None => {
+            let problem = Problem {
+                file: folder.join(DATABASE_FILE),
+                key: "the whole file".to_owned(),
+                problem: format!("it is damaged so that reading it ends the process ({})", output.status),
+            };
+            Ok(Checked { problems: vec![problem], ..Checked::default() })
+        }
+    }
+}
+
+fn check_store(arguments: &CheckStore) -> Result<Exit, Failure> {
+    let checked = site::check(&arguments.folder).map_err(of_site)?;
+    println!("{}", serde_json::to_string(&checked)?);
+    Ok(Exit::Done)
 }
 
 fn of_layout(error: LayoutError) -> Failure {
@@ -113,7 +149,8 @@ fn of_site(error: SiteError) -> Failure {
 fn backup(arguments: &Backup, global: &Global) -> Result<Exit, Failure> {
     let directory = std::path::absolute(&arguments.directory)?;
     let body = json!({ "directory": utf8(&directory)? }).to_string();
-    let written: Value = arguments.api.ask(Method::POST, "/api/v1/backup", &[], Some(body.into()))?;
+    let written: Value =
+        arguments.api.ask(Method::POST, "/api/v1/backup", &[], Some(body.into()))?;
     if global.json {
         println!("{written}");
     } else {

@@ -27,6 +27,23 @@ pub enum Exit {
     TimedOut = 8,
 }
 
+impl Exit {
+    /// What a process of this program that ended with `code` means by it.
+    pub(super) fn of_code(code: i32) -> Self {
+        let all = [
+            Self::Done,
+            Self::Usage,
+            Self::Bad,
+            Self::NotFound,
+            Self::Temporary,
+            Self::Refused,
+            Self::NotPermitted,
+            Self::TimedOut,
+        ];
+        all.into_iter().find(|exit| i32::from(*exit as u8) == code).unwrap_or(Self::Error)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

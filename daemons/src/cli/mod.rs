@@ -21,6 +21,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 
+/// What a failure on standard error begins with.
+const SAYS: &str = "backbeat: ";
+
 /// Asynchronous replication for S3 object storage.
 #[derive(Parser)]
 #[command(name = "backbeat", version, propagate_version = true, arg_required_else_help = true)]
@@ -61,6 +64,7 @@ enum Command {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
+    backbeat_backends::embedded::name_damaged_files();
     let Cli { global, command } = Cli::parse();
     let ended = match command {
         Command::Demo(arguments) => demo::run(arguments, &global).map(ExitCode::from),
@@ -77,7 +81,7 @@ pub fn run() -> ExitCode {
         Command::VersionId(command) => command.run().map_err(Failure::from),
     };
     ended.unwrap_or_else(|failure| {
-        eprintln!("backbeat: {failure}");
+        eprintln!("{SAYS}{failure}");
         failure.exit.into()
     })
 }
