@@ -186,7 +186,7 @@ async fn ours<Q: Queue, S: Stats, C: Coordination, O: Sites>(
             let asked: Backup = serde_json::from_slice(&call.body).map_err(|error| {
                 OperatorError::Invalid(format!("the body must name a directory: {error}"))
             })?;
-            let written = operator.backups.write(&asked.directory).await.map_err(|error| {
+            let written = operator.backups.write(asked.directory).await.map_err(|error| {
                 let text = error.to_string();
                 if matches!(error, BackupError::Place { .. }) {
                     OperatorError::Invalid(text)

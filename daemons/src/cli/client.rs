@@ -32,6 +32,18 @@ impl Api {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<T, Failure> {
+        self.ask_within(ANSWER_TIME_MAX, method, path, query, body)
+    }
+
+    /// [`Api::ask`] for what takes its time.
+    pub(super) fn ask_within<T: DeserializeOwned>(
+        &self,
+        time_max: Duration,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Failure> {
         let mut request = Request::new(method, path).unsigned();
         for (name, value) in query {
             request = request.query(*name, *value);
@@ -41,7 +53,7 @@ impl Api {
         }
         let client = SignedClient::new(self.api.as_str(), Credentials::new("", ""), "");
         let answer = super::runtime()?
-            .block_on(client.fetch(request, ANSWER_TIME_MAX, ANSWER_BYTES_MAX))
+            .block_on(client.fetch(request, time_max, ANSWER_BYTES_MAX))
             .map_err(|error| unanswered(&error))?;
         let body = answer.body();
         if answer.status().is_success() {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use backbeat_backends::embedded::{DATABASE_FILE, StoreError};
 use backbeat_backends::site::{self, Checked, Problem, SiteError};
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 use super::client::Api;
 use super::{Exit, Failure, Global, SAYS, dev};
 use crate::directory::{Layout, LayoutError};
+
+/// How long a copy may take before the command gives up waiting for it: it reads all of every database.
+const COPY_TIME_MAX: Duration = Duration::from_hours(24);
 
 /// Look after a data directory.
 #[derive(Debug, Args)]
@@ -150,7 +154,7 @@ fn backup(arguments: &Backup, global: &Global) -> Result<Exit, Failure> {
     let directory = std::path::absolute(&arguments.directory)?;
     let body = json!({ "directory": utf8(&directory)? }).to_string();
     let written: Value =
-        arguments.api.ask(Method::POST, "/api/v1/backup", &[], Some(body.into()))?;
+        arguments.api.ask_within(COPY_TIME_MAX, Method::POST, "/api/v1/backup", &[], Some(body.into()))?;
     if global.json {
         println!("{written}");
     } else {

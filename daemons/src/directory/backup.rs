@@ -52,7 +52,8 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Makes copies of one data directory.
+/// Makes copies of one data directory. Clones make copies of the same.
+#[derive(Clone)]
 pub struct Backups {
     layout: Layout,
     engine: Store,
@@ -71,8 +72,15 @@ impl Backups {
         Arc::clone(&self.pruning)
     }
 
-    /// Copies everything to `directory`, which must not exist yet. What is not whole has another name.
-    pub async fn write(&self, directory: &Path) -> Result<Written, BackupError> {
+    /// Copies everything to `directory`, which must not exist yet. What is not whole has another name. A copy that has begun is
+    /// brought to its end, whether anybody waits for it or not.
+    pub async fn write(&self, directory: PathBuf) -> Result<Written, BackupError> {
+        let backups = self.clone();
+        let writing = tokio::spawn(async move { backups.write_whole(&directory).await });
+        writing.await.map_err(|_| BackupError::Panicked)?
+    }
+
+    async fn write_whole(&self, directory: &Path) -> Result<Written, BackupError> {
         let place = |problem: String| BackupError::Place { directory: directory.to_owned(), problem };
         if !directory.is_absolute() {
             return Err(place("it must be an absolute path".to_owned()));

@@ -11,6 +11,7 @@ use harness::{Server, start};
 use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 
 /// The explanation of one version, once `is_wanted` likes it.
 async fn explained(api: &Server, key: &str, version: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
@@ -226,5 +227,43 @@ async fn an_object_older_than_versioning_arrives_below_what_covers_it() {
             assert_eq!(&current.body()[..], latest.as_bytes(), "{key}");
         }
     }
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_nobody_waits_for_is_made_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(&dir.path().join("data")).await;
+    let addresses = stack.addresses().clone();
+    let source = Server::at(addresses.source);
+    source.make_bucket("photos").await;
+    for number in 0..200 {
+        source.put("photos", &format!("key-{number}"), vec![7; 20_000]).await;
+    }
+    let copy = dir.path().join("copy");
+    let body = json!({ "directory": copy }).to_string();
+    let mut connection = tokio::net::TcpStream::connect(addresses.api).await.expect("the API is there");
+    let head = format!(
+        "POST /api/v1/backup HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+        addresses.api,
+        body.len()
+    );
+    connection.write_all((head + &body).as_bytes()).await.expect("the API reads");
+    let partial = dir.path().join("copy.partial");
+    // Its client goes away once it has begun.
+    for _ in 0..6000 {
+        if partial.is_dir() || copy.is_dir() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(connection);
+    for _ in 0..6000 {
+        if copy.is_dir() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(copy.is_dir() && !partial.exists(), "the copy was given up");
     stack.shutdown().await.expect("a clean end");
 }
