@@ -1,11 +1,16 @@
 //! Uploads by a form of a browser: what such a form says about the object, in the words of a `PUT`.
 
 use super::error::{Outcome, Refusal};
+use super::headers::insert;
+use super::metadata::Site;
+use super::write;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::{
     ETagCondition, ObjectCannedACL, ObjectLockLegalHoldStatus, ObjectLockMode, PostObjectInput,
-    PutObjectInput, Timestamp, TimestampFormat,
+    PostObjectOutput, PutObjectInput, Timestamp, TimestampFormat,
 };
+use s3s::{S3Request, S3Response};
+use std::sync::Arc;
 
 /// An entity tag, or any, as a header says it.
 fn condition(condition: &ETagCondition) -> String {
@@ -13,7 +18,7 @@ fn condition(condition: &ETagCondition) -> String {
 }
 
 /// The headers that a `PUT` of the same object would have.
-pub(super) fn headers(form: &PostObjectInput) -> Outcome<HeaderMap> {
+fn headers(form: &PostObjectInput) -> Outcome<HeaderMap> {
     let mut headers = HeaderMap::new();
     let mut add = |name: &str, value: Option<&str>| -> Outcome<()> {
         let Some(value) = value else { return Ok(()) };
@@ -65,8 +70,26 @@ pub(super) fn headers(form: &PostObjectInput) -> Outcome<HeaderMap> {
 }
 
 /// What of a form the operation looks at beside its headers.
-pub(super) fn input(form: PostObjectInput) -> PutObjectInput {
+fn input(form: PostObjectInput) -> PutObjectInput {
     PutObjectInput { bucket: form.bucket, key: form.key, body: form.body, ..PutObjectInput::default() }
+}
+
+/// Stores what a form of a browser brings.
+pub(super) async fn post(
+    site: &Arc<Site>,
+    request: S3Request<PostObjectInput>,
+) -> Outcome<S3Response<PostObjectOutput>> {
+    let headers = headers(&request.input)?;
+    let mut request = request.map_input(input);
+    request.headers = headers;
+    let written = write::put(site, request).await?;
+    let mut shown = S3Response::new(PostObjectOutput::default());
+    // The protocol library says nothing of what was stored in the headers of its answer.
+    let tag = written.output.e_tag.as_ref().map(|tag| format!("\"{}\"", tag.value()));
+    insert(&mut shown.headers, "etag", tag.as_deref());
+    insert(&mut shown.headers, "x-amz-version-id", written.output.version_id.as_deref());
+    shown.output.e_tag = written.output.e_tag;
+    Ok(shown)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod acl;
 mod admission;
 mod backup;
 mod bucket;
+mod buckets;
 mod changes;
 mod check;
 mod checksums;
@@ -48,7 +49,6 @@ mod server;
 mod tags;
 mod timestamp;
 mod tolerant;
-mod uploads;
 mod versioning;
 mod write;
 

@@ -1,39 +1,31 @@
 //! The S3 surface: every operation that the protocol library hands over.
 
 use super::access::signer;
-use super::acl::{Acl, Of};
-use super::bucket::{self, Versioning, VersioningStatus};
-use super::conditions::WriteCondition;
-use super::error::{Outcome, Refusal};
-use super::headers::insert;
-use super::listing::ENTRIES_MAX;
 use super::metadata::Site;
-use super::object::timestamp;
 use super::{
-    access, acl, copy, cors, form, lifecycle, lists, lock, multipart, notification, read, tags, uploads,
-    write,
+    acl, buckets, copy, cors, form, lifecycle, lists, lock, multipart, notification, read, tags, write,
 };
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketVersioningStatus,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
-    CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-    DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketInput, DeleteBucketLifecycleInput,
-    DeleteBucketLifecycleOutput, DeleteBucketOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput,
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
-    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, Error, GetBucketAclInput,
-    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketLifecycleConfigurationInput,
-    GetBucketLifecycleConfigurationOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketTaggingInput,
-    GetBucketTaggingOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectAclInput,
-    GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput,
-    GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,
-    GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
-    GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner,
-    PostObjectInput, PostObjectOutput, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput,
-    PutBucketCorsOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketCorsInput, DeleteBucketCorsOutput,
+    DeleteBucketInput, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput, DeleteBucketOutput,
+    DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectTaggingInput, DeleteObjectTaggingOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    GetBucketAclInput, GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectAclInput, GetObjectAclOutput,
+    GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectLegalHoldInput,
+    GetObjectLegalHoldOutput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput, GetObjectTaggingInput,
+    GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput,
+    PostObjectOutput, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput, PutBucketCorsOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
     PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketTaggingInput,
     PutBucketTaggingOutput, PutBucketVersioningInput, PutBucketVersioningOutput, PutObjectAclInput,
     PutObjectAclOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
@@ -44,18 +36,8 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result};
 use std::sync::Arc;
 
-/// Buckets of one answer at most, where an answer is asked for in pages.
-const BUCKETS_MAX: usize = 10_000;
-
 /// The operations over one site.
 pub(super) struct Surface(pub(super) Arc<Site>);
-
-impl Surface {
-    fn bucket<T>(&self, request: &S3Request<T>, name: &str) -> Outcome<bucket::BucketInfo> {
-        let account = signer(&self.0, request)?;
-        self.0.read(|txn| bucket::open(txn, name, &account))
-    }
-}
 
 #[async_trait::async_trait]
 impl S3 for Surface {
@@ -63,134 +45,49 @@ impl S3 for Surface {
         &self,
         request: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
-        let account = signer(&self.0, &request)?;
-        let acl = Acl::asked(&self.0, &request.headers, Of::Bucket)?;
-        let has_lock = request.input.object_lock_enabled_for_bucket == Some(true);
-        let name = request.input.bucket;
-        if name == access::INTERNAL {
-            return Err(Refusal { code: "InvalidBucketName", ..Refusal::invalid_argument() }
-                .with_message("The specified bucket is not valid.")
-                .into());
-        }
-        let location = self.0.config().data_store_name.clone();
-        let output = CreateBucketOutput { location: Some(format!("/{name}")) };
-        self.0
-            .write(move |changes| bucket::create(changes, &name, &account, &location, acl, has_lock))
-            .await?;
-        Ok(S3Response::new(output))
+        Ok(buckets::create(&self.0, request).await?)
     }
 
     async fn head_bucket(
         &self,
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.bucket(&request, &request.input.bucket)?;
-        Ok(S3Response::new(HeadBucketOutput {
-            bucket_region: Some(self.0.config().data_store_name.clone()),
-            ..HeadBucketOutput::default()
-        }))
+        Ok(buckets::head(&self.0, &request)?)
     }
 
     async fn list_buckets(
         &self,
         request: S3Request<ListBucketsInput>,
     ) -> S3Result<S3Response<ListBucketsOutput>> {
-        let account = signer(&self.0, &request)?;
-        let input = &request.input;
-        let asked = input.max_buckets.map(usize::try_from).transpose().ok().flatten();
-        let max = match (input.max_buckets, asked) {
-            (None, _) => usize::MAX,
-            (Some(_), Some(max)) if (1..=BUCKETS_MAX).contains(&max) => max,
-            (Some(_), _) => {
-                let message = "Argument max-buckets must be an integer between 1 and 10000";
-                return Err(Refusal::invalid_argument().with_message(message).into());
-            }
-        };
-        let prefix = input.prefix.as_deref().unwrap_or_default();
-        // A continuation token is the last name of the page before.
-        let after = input.continuation_token.as_deref().unwrap_or_default();
-        let mut found = self.0.read(|txn| bucket::list(txn, &account.canonical_id))?;
-        found.retain(|(name, _)| name.starts_with(prefix) && name.as_str() > after);
-        let is_truncated = found.len() > max;
-        found.truncate(max);
-        let next = found.last().filter(|_| is_truncated).map(|(name, _)| name.clone());
-        let buckets = found.into_iter().map(|(name, created)| Bucket {
-            name: Some(name),
-            creation_date: timestamp(&created),
-            ..Bucket::default()
-        });
-        Ok(S3Response::new(ListBucketsOutput {
-            buckets: Some(buckets.collect()),
-            owner: Some(Owner { id: Some(account.canonical_id), display_name: Some(account.display_name) }),
-            continuation_token: next,
-            prefix: request.input.prefix,
-        }))
+        Ok(buckets::list(&self.0, request)?)
     }
 
     async fn delete_bucket(
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
-        let account = signer(&self.0, &request)?;
-        let name = request.input.bucket;
-        self.0
-            .write(move |changes| {
-                let bucket = bucket::open(changes, &name, &account)?;
-                bucket::delete(changes, bucket)
-            })
-            .await?;
-        Ok(S3Response::new(DeleteBucketOutput::default()))
+        Ok(buckets::delete(&self.0, request).await?)
     }
 
     async fn get_bucket_location(
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-        let bucket = self.bucket(&request, &request.input.bucket)?;
-        // The default region is spelled as nothing.
-        let location = bucket.location_constraint.filter(|location| location != "us-east-1");
-        Ok(S3Response::new(GetBucketLocationOutput { location_constraint: location.map(Into::into) }))
+        Ok(buckets::location(&self.0, &request)?)
     }
 
     async fn get_bucket_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        let bucket = self.bucket(&request, &request.input.bucket)?;
-        let status = bucket.versioning().map(|status| match status {
-            VersioningStatus::Enabled => BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED),
-            VersioningStatus::Suspended => {
-                BucketVersioningStatus::from_static(BucketVersioningStatus::SUSPENDED)
-            }
-        });
-        Ok(S3Response::new(GetBucketVersioningOutput { status, ..GetBucketVersioningOutput::default() }))
+        Ok(buckets::versioning(&self.0, &request)?)
     }
 
     async fn put_bucket_versioning(
         &self,
         request: S3Request<PutBucketVersioningInput>,
     ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
-        let asked = request.input.versioning_configuration.status.as_ref();
-        let status = match asked.map(BucketVersioningStatus::as_str) {
-            Some(BucketVersioningStatus::ENABLED) => VersioningStatus::Enabled,
-            Some(BucketVersioningStatus::SUSPENDED) => VersioningStatus::Suspended,
-            Some(_) | None => return Err(Refusal::malformed_xml().into()),
-        };
-        let account = signer(&self.0, &request)?;
-        bucket::change(&self.0, account, request.input.bucket, move |bucket| {
-            if status == VersioningStatus::Suspended && bucket.replication_configuration.is_some() {
-                return Err(Refusal::versioning_bound());
-            }
-            if status == VersioningStatus::Suspended && bucket.object_lock_enabled {
-                return Err(Refusal::versioning_bound().with_message(
-                    "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
-                ));
-            }
-            bucket.versioning_configuration = Some(Versioning { status });
-            Ok(())
-        })
-        .await?;
-        Ok(S3Response::new(PutBucketVersioningOutput::default()))
+        Ok(buckets::put_versioning(&self.0, request).await?)
     }
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -201,17 +98,7 @@ impl S3 for Surface {
         &self,
         request: S3Request<PostObjectInput>,
     ) -> S3Result<S3Response<PostObjectOutput>> {
-        let headers = form::headers(&request.input)?;
-        let mut request = request.map_input(form::input);
-        request.headers = headers;
-        let written = write::put(&self.0, request).await?;
-        let mut shown = S3Response::new(PostObjectOutput::default());
-        // The protocol library says nothing of what was stored in the headers of its answer.
-        let tag = written.output.e_tag.as_ref().map(|tag| format!("\"{}\"", tag.value()));
-        insert(&mut shown.headers, "etag", tag.as_deref());
-        insert(&mut shown.headers, "x-amz-version-id", written.output.version_id.as_deref());
-        shown.output.e_tag = written.output.e_tag;
-        Ok(shown)
+        Ok(form::post(&self.0, request).await?)
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -229,60 +116,14 @@ impl S3 for Surface {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let account = signer(&self.0, &request)?;
-        let condition = WriteCondition::of_deletion(&request.headers)?;
-        let may_bypass = lock::may_bypass(&request.headers);
-        let input = request.input;
-        let place = (input.bucket, input.key);
-        let output = write::delete(&self.0, account, place, input.version_id, condition, may_bypass).await?;
-        Ok(S3Response::new(output))
+        Ok(write::delete(&self.0, request).await?)
     }
 
     async fn delete_objects(
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let account = signer(&self.0, &request)?;
-        let name = request.input.bucket.clone();
-        self.bucket(&request, &name)?;
-        let may_bypass = lock::may_bypass(&request.headers);
-        let delete = request.input.delete;
-        if delete.objects.is_empty() || delete.objects.len() > ENTRIES_MAX {
-            return Err(Refusal::malformed_xml().into());
-        }
-        let deletions = delete.objects.into_iter().map(|asked| {
-            let (site, account, name) = (&self.0, account.clone(), name.clone());
-            async move {
-                let place = (name, asked.key.clone());
-                let condition = WriteCondition::matching(asked.e_tag.as_ref().map(ETag::value));
-                let version_id = asked.version_id.clone();
-                let deleted = write::delete(site, account, place, version_id, condition, may_bypass).await;
-                (asked, deleted)
-            }
-        });
-        // Together, so that they share commits.
-        let mut output = DeleteObjectsOutput { deleted: Some(Vec::new()), ..DeleteObjectsOutput::default() };
-        for (asked, deleted) in futures_util::future::join_all(deletions).await {
-            match deleted {
-                Ok(_) if delete.quiet == Some(true) => {}
-                Ok(deleted) => {
-                    let is_new_marker = asked.version_id.is_none() && deleted.delete_marker == Some(true);
-                    output.deleted.get_or_insert_default().push(DeletedObject {
-                        delete_marker: deleted.delete_marker,
-                        delete_marker_version_id: deleted.version_id.filter(|_| is_new_marker),
-                        key: Some(asked.key),
-                        version_id: asked.version_id,
-                    });
-                }
-                Err(refusal) => output.errors.get_or_insert_default().push(Error {
-                    code: Some(refusal.code.to_owned()),
-                    key: Some(asked.key),
-                    message: Some(refusal.message.into_owned()),
-                    version_id: asked.version_id,
-                }),
-            }
-        }
-        Ok(S3Response::new(output))
+        Ok(write::delete_many(&self.0, request).await?)
     }
 
     async fn get_object_tagging(
@@ -338,14 +179,14 @@ impl S3 for Surface {
     }
 
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-        Ok(uploads::parts(&self.0, &request)?)
+        Ok(multipart::list_parts(&self.0, &request)?)
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        Ok(uploads::in_progress(&self.0, &request)?)
+        Ok(multipart::list_uploads(&self.0, &request)?)
     }
 
     async fn copy_object(

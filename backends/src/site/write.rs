@@ -3,13 +3,15 @@
 use super::access::{signer, trailers};
 use super::acl::{Acl, Of};
 use super::bucket;
+use super::buckets;
 use super::checksums::put_checksum;
 use super::conditions::WriteCondition;
 use super::config::Account;
 use super::data::{Stored, random_hex};
-use super::error::Outcome;
+use super::error::{Outcome, Refusal};
 use super::headers::ContentHeaders;
-use super::lock::Lock;
+use super::listing::ENTRIES_MAX;
+use super::lock::{self, Lock};
 use super::metadata::Site;
 use super::object::{NewObject, check_key, etag, shown_version};
 use super::receive::{self, Expected};
@@ -18,7 +20,10 @@ use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
 use backbeat_core::model::Location;
-use s3s::dto::{DeleteObjectOutput, PutObjectInput, PutObjectOutput};
+use s3s::dto::{
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
+    Error, PutObjectInput, PutObjectOutput,
+};
 use s3s::{S3Request, S3Response};
 use std::sync::Arc;
 
@@ -75,7 +80,7 @@ pub(super) async fn put(
     Ok(S3Response::new(output))
 }
 
-pub(super) async fn delete(
+async fn delete_one(
     site: &Arc<Site>,
     account: Account,
     (name, key): (String, String),
@@ -111,4 +116,64 @@ pub(super) async fn delete(
         })
     })
     .await
+}
+
+pub(super) async fn delete(
+    site: &Arc<Site>,
+    request: S3Request<DeleteObjectInput>,
+) -> Outcome<S3Response<DeleteObjectOutput>> {
+    let account = signer(site, &request)?;
+    let condition = WriteCondition::of_deletion(&request.headers)?;
+    let may_bypass = lock::may_bypass(&request.headers);
+    let input = request.input;
+    let place = (input.bucket, input.key);
+    let output = delete_one(site, account, place, input.version_id, condition, may_bypass).await?;
+    Ok(S3Response::new(output))
+}
+
+pub(super) async fn delete_many(
+    site: &Arc<Site>,
+    request: S3Request<DeleteObjectsInput>,
+) -> Outcome<S3Response<DeleteObjectsOutput>> {
+    let account = signer(site, &request)?;
+    let name = request.input.bucket.clone();
+    buckets::open(site, &request, &name)?;
+    let may_bypass = lock::may_bypass(&request.headers);
+    let delete = request.input.delete;
+    if delete.objects.is_empty() || delete.objects.len() > ENTRIES_MAX {
+        return Err(Refusal::malformed_xml());
+    }
+    let deletions = delete.objects.into_iter().map(|asked| {
+        let (site, account, name) = (site, account.clone(), name.clone());
+        async move {
+            let place = (name, asked.key.clone());
+            let condition = WriteCondition::matching(asked.e_tag.as_ref().map(ETag::value));
+            let version_id = asked.version_id.clone();
+            let deleted = delete_one(site, account, place, version_id, condition, may_bypass).await;
+            (asked, deleted)
+        }
+    });
+    // Together, so that they share commits.
+    let mut output = DeleteObjectsOutput { deleted: Some(Vec::new()), ..DeleteObjectsOutput::default() };
+    for (asked, deleted) in futures_util::future::join_all(deletions).await {
+        match deleted {
+            Ok(_) if delete.quiet == Some(true) => {}
+            Ok(deleted) => {
+                let is_new_marker = asked.version_id.is_none() && deleted.delete_marker == Some(true);
+                output.deleted.get_or_insert_default().push(DeletedObject {
+                    delete_marker: deleted.delete_marker,
+                    delete_marker_version_id: deleted.version_id.filter(|_| is_new_marker),
+                    key: Some(asked.key),
+                    version_id: asked.version_id,
+                });
+            }
+            Err(refusal) => output.errors.get_or_insert_default().push(Error {
+                code: Some(refusal.code.to_owned()),
+                key: Some(asked.key),
+                message: Some(refusal.message.into_owned()),
+                version_id: asked.version_id,
+            }),
+        }
+    }
+    Ok(S3Response::new(output))
 }

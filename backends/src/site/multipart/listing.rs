@@ -1,14 +1,14 @@
 //! Listings of multipart uploads in progress, and of their parts.
 
-use super::access::signer;
-use super::bucket::{self, uploads_of};
-use super::changes::Records;
-use super::checksums::put_part_checksum;
-use super::error::{Outcome, Refusal};
-use super::lists::Spelling;
-use super::metadata::Site;
-use super::multipart::{self, OVERVIEW, SEPARATOR, overview};
-use super::object::{etag, timestamp};
+use super::{OVERVIEW, SEPARATOR, checksum_of, overview, parts};
+use crate::site::access::signer;
+use crate::site::bucket::{self, uploads_of};
+use crate::site::changes::Records;
+use crate::site::checksums::put_part_checksum;
+use crate::site::error::{Outcome, Refusal};
+use crate::site::lists::Spelling;
+use crate::site::metadata::Site;
+use crate::site::object::{etag, timestamp};
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
     Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,
@@ -32,7 +32,7 @@ fn initiator(md: &ObjectMd) -> Initiator {
     Initiator { id: Some(md.owner_id().to_owned()), display_name: md.text("owner-display-name") }
 }
 
-pub(super) fn parts(
+pub(in crate::site) fn list_parts(
     site: &Site,
     request: &S3Request<ListPartsInput>,
 ) -> Outcome<S3Response<ListPartsOutput>> {
@@ -42,7 +42,7 @@ pub(super) fn parts(
         bucket::open(txn, &input.bucket, &account)?;
         let started =
             overview(txn, &input.bucket, &input.key, &input.upload_id)?.ok_or(Refusal::no_such_upload())?;
-        Ok((started, multipart::parts(txn, &input.bucket, &input.upload_id)?))
+        Ok((started, parts(txn, &input.bucket, &input.upload_id)?))
     })?;
     let marker = input.part_number_marker.unwrap_or(0);
     let max = limit(input.max_parts)?;
@@ -66,7 +66,7 @@ pub(super) fn parts(
         .collect();
     let is_truncated = listed.len() > max;
     listed.truncate(max);
-    let checksum = multipart::checksum_of(&started)?;
+    let checksum = checksum_of(&started)?;
     Ok(S3Response::new(ListPartsOutput {
         checksum_algorithm: checksum.map(|(algorithm, _)| algorithm.shown()),
         checksum_type: checksum.map(|(_, kind)| kind.shown()),
@@ -85,7 +85,7 @@ pub(super) fn parts(
     }))
 }
 
-pub(super) fn in_progress(
+pub(in crate::site) fn list_uploads(
     site: &Site,
     request: &S3Request<ListMultipartUploadsInput>,
 ) -> Outcome<S3Response<ListMultipartUploadsOutput>> {
@@ -140,7 +140,7 @@ pub(super) fn in_progress(
             prefixes.push(prefix);
             continue;
         }
-        let checksum = multipart::checksum_of(&md)?;
+        let checksum = checksum_of(&md)?;
         listed.push(MultipartUpload {
             checksum_algorithm: checksum.map(|(algorithm, _)| algorithm.shown()),
             checksum_type: checksum.map(|(_, kind)| kind.shown()),
