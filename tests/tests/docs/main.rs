@@ -1,6 +1,8 @@
 //! What the documentation tells people to type exists.
 #![expect(clippy::unwrap_used, reason = "a page or a program that cannot be read is a failed test")]
 
+mod picture;
+
 use backbeat_tests::binary::{backbeat, backbeat_sim, workspace};
 use std::collections::BTreeSet;
 use std::fs;
