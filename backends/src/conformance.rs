@@ -10,7 +10,10 @@ use std::time::Duration;
 use backbeat_core::call::{Ending, RefusalKind};
 
 /// The longest a case may take before it fails.
-pub const CASE_DEADLINE: Duration = Duration::from_mins(1);
+pub const CASE_DEADLINE: Duration = Duration::from_mins(3);
+
+/// A case by its name; running it panics if it fails.
+pub type Case = (&'static str, Box<dyn FnOnce() + Send>);
 
 /// Runs one case to its end on a runtime of its own; panics if it is still going after [`CASE_DEADLINE`].
 pub fn run<F: Future<Output = ()>>(case: F) {
@@ -65,4 +68,25 @@ macro_rules! conformance_cases {
             )+
         }
     };
+}
+
+/// The named cases of a suite as a list of [`Case`]s, for adapters whose harness can only be had at run time.
+#[macro_export]
+macro_rules! conformance_list {
+    ($adapter:ident, $harness:expr, $port:ident; $($case:ident),+ $(,)?) => {{
+        use $crate::$port::conformance as suite;
+
+        let cases: Vec<$crate::conformance::Case> = vec![$(
+            (concat!(stringify!($adapter), "::", stringify!($case)), {
+                let make = $harness;
+                Box::new(move || {
+                    $crate::conformance::run(async {
+                        let harness = make().await;
+                        suite::$case(&harness).await;
+                    });
+                })
+            }),
+        )+];
+        cases
+    }};
 }

@@ -8,4 +8,5 @@ pub mod cases;
 pub mod client;
 pub mod commands;
 pub mod dev;
+pub mod services;
 pub mod suite;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 /// One test of a suite.
 pub struct Test {
     /// What it shows.
-    pub name: &'static str,
+    pub name: String,
     /// What it needs and is not there.
     pub missing: Option<String>,
     /// The test.
@@ -18,11 +18,11 @@ pub struct Test {
 impl Test {
     /// A test that needs `found` to be there.
     pub fn new<T>(
-        name: &'static str,
+        name: impl Into<String>,
         found: Result<T, String>,
         run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) -> Self {
-        Self { name, missing: found.err(), run: Box::new(run) }
+        Self { name: name.into(), missing: found.err(), run: Box::new(run) }
     }
 
     fn into_trial(self, is_required: bool) -> Trial {

@@ -27,11 +27,14 @@ pub trait DurableCoordinationHarness {
     fn open(&self) -> impl Future<Output = Self::Session>;
 }
 
-/// Stamps out the suite for one adapter.
+/// Stamps out the suite for one adapter: as tests, or by another macro (`conformance_list`).
 #[macro_export]
 macro_rules! coordination_conformance {
     ($adapter:ident, $harness:expr) => {
-        $crate::conformance_cases! { $adapter, $harness, coordination;
+        $crate::coordination_conformance! { conformance_cases, $adapter, $harness }
+    };
+    ($stamp:ident, $adapter:ident, $harness:expr) => {
+        $crate::$stamp! { $adapter, $harness, coordination;
             a_created_node_is_read_back,
             a_missing_node_is_not_found,
             missing_parents_are_made,

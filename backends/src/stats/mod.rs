@@ -7,6 +7,8 @@
 pub mod conformance;
 pub mod embedded;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod table;
 
 use std::future::Future;
@@ -48,7 +50,13 @@ impl ScoreRange {
 
 /// Messages of one channel since the subscription.
 #[derive(Debug)]
-pub struct Subscription(broadcast::Receiver<Bytes>);
+pub struct Subscription(Feed);
+
+#[derive(Debug)]
+enum Feed {
+    Messages(broadcast::Receiver<Bytes>),
+    Told(broadcast::Receiver<Heard>),
+}
 
 /// What a subscription gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +72,22 @@ pub enum Heard {
 impl Subscription {
     /// A subscription fed by `messages`; for adapters.
     pub fn new(messages: broadcast::Receiver<Bytes>) -> Self {
-        Self(messages)
+        Self(Feed::Messages(messages))
+    }
+
+    /// A subscription fed by what is to be heard, for adapters whose connections break.
+    pub fn told(heard: broadcast::Receiver<Heard>) -> Self {
+        Self(Feed::Told(heard))
     }
 
     /// The next message. Cancel safe.
     pub async fn next(&mut self) -> Heard {
-        match self.0.recv().await {
-            Ok(message) => Heard::Message(message),
+        let heard = match &mut self.0 {
+            Feed::Messages(messages) => messages.recv().await.map(Heard::Message),
+            Feed::Told(heard) => heard.recv().await,
+        };
+        match heard {
+            Ok(heard) => heard,
             Err(broadcast::error::RecvError::Lagged(count)) => Heard::Missed(count),
             Err(broadcast::error::RecvError::Closed) => Heard::Closed,
         }

@@ -1,0 +1,13 @@
+//! The adapters of real services against the services: the conformance suite of their port, and what only a service
+//! that can break has to show.
+
+mod redis;
+
+use backbeat_tests::services::Services;
+use backbeat_tests::suite;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let services = Services::find(&["REDIS"]);
+    suite::run(redis::tests(&services))
+}
