@@ -1,7 +1,7 @@
 //! One metadata write: keys of pseudo databases, each change of which is also a record of the journal, in the same commit.
 
 use super::config::SiteConfig;
-use super::data::{DATA, DataChanges, DataOwner, DataRow, Stored};
+use super::data::{DataChanges, DataOwner, Stored};
 use super::error::Outcome;
 use super::journal::{EntryKind, JournalEntry, JournalRecord, last_sequence};
 use super::timestamp::{iso, system_ms};
@@ -93,9 +93,13 @@ impl Records for Changes<'_, '_> {
 }
 
 impl<'a, 'txn> Changes<'a, 'txn> {
-    pub(super) fn begin(txn: &'a mut WriteTxn<'txn>, config: &'a SiteConfig) -> Result<Self, StoreError> {
+    pub(super) fn begin(
+        txn: &'a mut WriteTxn<'txn>,
+        config: &'a SiteConfig,
+        data: DataChanges,
+    ) -> Result<Self, StoreError> {
         let next = last_sequence(&*txn)? + 1;
-        Ok(Self { txn, next, now_ms: system_ms(), config, data: DataChanges::default() })
+        Ok(Self { txn, next, now_ms: system_ms(), config, data })
     }
 
     /// Closes the journal; answers its last number and what is done with data.
@@ -169,8 +173,8 @@ impl<'a, 'txn> Changes<'a, 'txn> {
     }
 
     /// Whom data belongs to; nothing if there is none.
-    pub(super) fn data_owner(&self, data_key: &str) -> Result<Option<DataOwner>, StoreError> {
-        Ok(self.txn.get(DATA, data_key.as_bytes())?.map(|row| DataRow::decode(&row).owner))
+    pub(super) fn data_owner(&mut self, data_key: &str) -> Result<Option<DataOwner>, StoreError> {
+        Ok(self.data.row(self.txn, data_key)?.map(|row| row.owner))
     }
 
     /// Forgets data: it goes with this write.

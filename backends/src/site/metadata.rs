@@ -109,7 +109,7 @@ impl Site {
     /// # Errors
     /// The store's.
     pub fn unattached_data(&self) -> Result<u64, StoreError> {
-        let mut count = 0;
+        let mut count = self.data.waiting() as u64;
         self.store.read(|txn| {
             txn.visit(DATA, &KeyRange::all(), &mut |_, row| {
                 count += u64::from(DataRow::decode(row).owner == DataOwner::Awaited);
@@ -168,10 +168,10 @@ impl Site {
         F: FnOnce(&mut Changes<'_, '_>) -> Outcome<T> + Send + 'static,
     {
         let config = self.config.clone();
-        let (told, settlement) = (self.end.clone(), self.data.settlement());
+        let (told, data, settlement) = (self.end.clone(), self.data.changes(), self.data.settlement());
         let committed = self.store.write_then(
             move |txn| {
-                let mut changes = Changes::begin(txn, &config)?;
+                let mut changes = Changes::begin(txn, &config, data)?;
                 let value = write(&mut changes)?;
                 let (end, data) = changes.finish();
                 Ok::<_, Refusal>((value, end, data))

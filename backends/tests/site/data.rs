@@ -1,6 +1,6 @@
 //! The bytes of objects, small ones and large ones: both are read, kept, counted, found damaged and removed alike.
 
-use crate::harness::{Client, Server, at, config};
+use crate::harness::{Answer, Client, Server, at, config};
 use backbeat_backends::embedded::{FORMAT_FILE, KeyRange, Read as _, Store, StoreError, Table};
 use backbeat_backends::http::Body;
 use backbeat_backends::site::{Limits, check};
@@ -62,8 +62,12 @@ async fn small_objects_take_one_commit_and_no_file() {
     server.client.bucket("bucket", true).await;
     let before = server.site.commits();
     server.client.put("/bucket/small", content(SMALL_MAX)).await.expect(200);
-    put_data(&server, content(4096)).await;
-    assert_eq!(server.site.commits() - before, 2);
+    assert_eq!(server.site.commits() - before, 1);
+    let data = put_data(&server, content(4096)).await;
+    assert_eq!(server.site.commits() - before, 1, "it waits for its metadata");
+    put_metadata(&server, &data, 4096).await.expect(200);
+    // The empty object that its metadata is made of has one, too.
+    assert_eq!(server.site.commits() - before, 3);
     assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
     server.client.put("/bucket/large", content(SMALL_MAX + 1)).await.expect(200);
     assert_eq!(files(directory.path()).len(), 1);
@@ -158,6 +162,29 @@ async fn copies_have_data_of_their_own() {
     assert_eq!(check(directory.path()).unwrap().problems, []);
 }
 
+/// The metadata of an empty object, with other data, as a version of another key.
+async fn put_metadata(server: &Server, data_key: &str, size: usize) -> Answer {
+    let client = &server.client;
+    let version = client.put("/bucket/empty", "").await.expect(200).version();
+    let mut md = client.metadata(&format!("/bucket/empty?versionId={version}")).await;
+    let content = content(size);
+    let md5 = hex::encode(Md5::digest(&content));
+    md["content-length"] = size.into();
+    md["content-md5"] = md5.clone().into();
+    md["location"] = serde_json::json!([{
+        "key": data_key, "size": size, "start": 0, "dataStoreName": "us-east-1", "dataStoreETag": format!("1:{md5}"),
+    }]);
+    let path = format!("/_/backbeat/metadata/bucket/replica?versionId={version}");
+    server.service().put(&path, md.to_string()).await
+}
+
+async fn batch_delete(server: &Server, keys: &[String]) {
+    let locations: Vec<String> =
+        keys.iter().map(|key| format!("{{\"key\":\"{key}\",\"dataStoreName\":\"us-east-1\"}}")).collect();
+    let body = format!("{{\"Locations\":[{}]}}", locations.join(","));
+    server.service().post("/_/backbeat/batchdelete/bucket/replica", body).await.expect(200);
+}
+
 #[tokio::test]
 async fn data_that_waits_for_its_metadata_is_kept_until_it_is_deleted() {
     let directory = tempfile::tempdir().unwrap();
@@ -167,17 +194,47 @@ async fn data_that_waits_for_its_metadata_is_kept_until_it_is_deleted() {
     for size in SIZES {
         keys.push(put_data(&server, content(size)).await);
     }
-    server.stop().await;
-    let server = Server::start(directory.path()).await;
-    let found = || (server.site.unattached_data().unwrap(), server.site.data_bytes());
-    assert_eq!(found(), (SIZES.len() as u64, bytes_of_all()));
-    let locations: Vec<String> =
-        keys.iter().map(|key| format!("{{\"key\":\"{key}\",\"dataStoreName\":\"us-east-1\"}}")).collect();
-    let body = format!("{{\"Locations\":[{}]}}", locations.join(","));
-    server.service().post("/_/backbeat/batchdelete/bucket/replica", body).await.expect(200);
-    assert_eq!(found(), (0, 0));
+    let found = |server: &Server| (server.site.unattached_data().unwrap(), server.site.data_bytes());
+    assert_eq!(found(&server), (SIZES.len() as u64, bytes_of_all()));
+    let (kept, deleted) = keys.split_at(1);
+    batch_delete(&server, deleted).await;
+    assert_eq!(found(&server), (1, SIZES[0] as u64));
+    batch_delete(&server, kept).await;
+    assert_eq!(found(&server), (0, 0));
     assert_eq!(files(directory.path()), Vec::<std::path::PathBuf>::new());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn small_data_waits_for_its_metadata_in_memory_unless_it_is_too_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.client.bucket("bucket", true).await;
+    let lost = put_data(&server, content(1000)).await;
+    let large = put_data(&server, content(SMALL_MAX + 1)).await;
+    server.stop().await;
+    let server = Server::start(directory.path()).await;
+    let found = |server: &Server| (server.site.unattached_data().unwrap(), server.site.data_bytes());
+    assert_eq!(found(&server), (1, SMALL_MAX as u64 + 1), "only the large one was durable");
+    put_metadata(&server, &lost, 1000).await.refused_json(424, "LocationNotFound");
+    batch_delete(&server, &[large]).await;
+
+    // 8 MiB of small pieces are too much: half of them go to the store.
+    let first = put_data(&server, content(SMALL_MAX)).await;
+    for _ in 0..255 {
+        put_data(&server, content(SMALL_MAX)).await;
+    }
+    assert_eq!(found(&server), (256, 256 * SMALL_MAX as u64));
+    server.stop().await;
+    let server = Server::start(directory.path()).await;
+    let (count, bytes) = found(&server);
+    assert!((100..=156).contains(&count), "{count}");
+    assert_eq!(bytes, count * SMALL_MAX as u64);
+    put_metadata(&server, &first, SMALL_MAX).await.expect(200);
+    assert_eq!(found(&server), (count - 1, bytes));
+    assert_eq!(server.client.get("/bucket/replica").await.expect(200).bytes(), content(SMALL_MAX));
+    server.stop().await;
+    assert_eq!(check(directory.path()).unwrap().problems, []);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod files;
 mod row;
 mod used;
+mod waiting;
 
 pub(super) use files::Hold;
 pub(super) use row::{BYTES, DATA, DataOwner, DataRow, Place};
@@ -24,6 +25,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::task::JoinHandle;
 use used::{Counted, Used};
+use waiting::Waiting;
 
 /// The folder of data files in the data directory.
 const FOLDER: &str = "data";
@@ -38,6 +40,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct DataStore {
     store: Store,
     files: DataFiles,
+    waiting: Waiting,
 }
 
 /// Data that is being received. Dropped before it is finished, it leaves nothing.
@@ -79,9 +82,12 @@ pub(super) enum Reader {
 }
 
 /// What one write does with data. Nothing is so before the write is durable.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DataChanges {
+    waiting: Waiting,
     added: Vec<Stored>,
+    /// Keys and sizes of what waited in memory and lies in the store now.
+    admitted: Vec<(String, u64)>,
     /// Keys of files that nothing mentions any more.
     superfluous: Vec<String>,
     /// Bytes in the store that nothing mentions any more.
@@ -147,7 +153,7 @@ impl DataStore {
         if swept > 0 {
             tracing::info!(swept, "removed data files that no commit mentions");
         }
-        Ok(Self { store, files })
+        Ok(Self { store, files, waiting: Waiting::default() })
     }
 
     /// Bytes of all data, of what is being received too.
@@ -228,6 +234,34 @@ impl DataStore {
         Ok(Stored { key, counted, lies: Lies::File(unmentioned) })
     }
 
+    /// Keeps small data in memory until its metadata comes. Answers the keys of what waits for too long and has to be
+    /// [admitted](DataChanges::row) to the store now.
+    ///
+    /// # Errors
+    /// The data, if it is not small.
+    pub(super) fn wait_for_metadata(&self, stored: Stored) -> Result<Vec<String>, Stored> {
+        match stored.lies {
+            Lies::Memory(bytes) => Ok(self.waiting.add(stored.key, bytes, stored.counted)),
+            Lies::File(_) => Err(stored),
+        }
+    }
+
+    /// How many pieces wait in memory for their metadata.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.count()
+    }
+
+    /// What one write does with data.
+    pub(super) fn changes(&self) -> DataChanges {
+        DataChanges {
+            waiting: self.waiting.clone(),
+            added: Vec::new(),
+            admitted: Vec::new(),
+            superfluous: Vec::new(),
+            freed: 0,
+        }
+    }
+
     /// What makes the data changes of a write true once its outcome is known. It does not hold the store.
     pub(super) fn settlement(&self) -> Settlement {
         Settlement(self.files.clone())
@@ -255,26 +289,56 @@ impl Settlement {
         if outcome.is_err() {
             return None;
         }
+        for (key, size) in changes.admitted {
+            match changes.waiting.take(&key) {
+                Some(counted) => counted.keep(),
+                // Another write of the same commit has admitted it, too, and a third had removed it in between.
+                None => self.0.used().more(size),
+            }
+        }
         self.0.used().less(changes.freed);
         self.0.remove(changes.superfluous)
     }
 }
 
+/// Writes bytes and the row of data that nothing mentions yet.
+fn put(txn: &mut WriteTxn<'_>, key: &str, bytes: Option<Bytes>) -> DataRow {
+    let place = match bytes {
+        None => Place::File,
+        Some(bytes) => {
+            let size = u32::try_from(bytes.len()).expect("large data lies in files");
+            txn.put(BYTES, key, Vec::from(bytes));
+            Place::Store(size)
+        }
+    };
+    let row = DataRow { place, owner: DataOwner::Awaited };
+    txn.put(DATA, key, row.encode());
+    row
+}
+
 impl DataChanges {
     /// Takes data in. Until it is attached it waits for its metadata.
     pub(super) fn add(&mut self, txn: &mut WriteTxn<'_>, mut stored: Stored) {
-        let place = match &mut stored.lies {
-            Lies::File(_) => Place::File,
-            Lies::Memory(bytes) => {
-                let bytes = Vec::from(std::mem::take(bytes));
-                let size = u32::try_from(bytes.len()).expect("large data lies in files");
-                txn.put(BYTES, stored.key.as_str(), bytes);
-                Place::Store(size)
-            }
+        let bytes = match &mut stored.lies {
+            Lies::File(_) => None,
+            Lies::Memory(bytes) => Some(std::mem::take(bytes)),
         };
-        let row = DataRow { place, owner: DataOwner::Awaited };
-        txn.put(DATA, stored.key.as_str(), row.encode());
+        put(txn, &stored.key, bytes);
         self.added.push(stored);
+    }
+
+    /// What the store says about data; what waits in memory is admitted to it first. Nothing if there is no such data.
+    pub(super) fn row(
+        &mut self,
+        txn: &mut WriteTxn<'_>,
+        data_key: &str,
+    ) -> Result<Option<DataRow>, StoreError> {
+        if let Some(row) = txn.get(DATA, data_key.as_bytes())? {
+            return Ok(Some(DataRow::decode(&row)));
+        }
+        let Some(bytes) = self.waiting.get(data_key) else { return Ok(None) };
+        self.admitted.push((data_key.to_owned(), bytes.len() as u64));
+        Ok(Some(put(txn, data_key, Some(bytes))))
     }
 
     /// Notes that data belongs to an object.
@@ -438,10 +502,10 @@ mod tests {
     where
         F: FnOnce(&mut DataChanges, &mut WriteTxn<'_>) -> Result<(), StoreError> + Send + 'static,
     {
-        let settlement = data.settlement();
+        let (fresh, settlement) = (data.changes(), data.settlement());
         let changed = data.store.write_then(
             move |txn| {
-                let mut changes = DataChanges::default();
+                let mut changes = fresh;
                 change(&mut changes, txn)?;
                 Ok::<_, StoreError>(changes)
             },

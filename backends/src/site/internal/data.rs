@@ -3,6 +3,7 @@
 use super::answer::json;
 use super::request::{Target, header, wanted};
 use crate::site::bucket;
+use crate::site::changes::Changes;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
@@ -33,11 +34,22 @@ pub(super) async fn write(
     }
     let stored = incoming.finish().await?;
     let key = stored.key().to_owned();
-    site.write(move |changes| {
-        changes.add_data(stored);
-        Ok(())
-    })
-    .await?;
+    match site.data().wait_for_metadata(stored) {
+        Ok(due) if due.is_empty() => {}
+        Ok(due) => {
+            let admit = move |changes: &mut Changes<'_, '_>| {
+                due.iter().try_for_each(|key| changes.data_owner(key).map(drop)).map_err(Refusal::from)
+            };
+            site.write(admit).await?;
+        }
+        Err(stored) => {
+            site.write(move |changes| {
+                changes.add_data(stored);
+                Ok(())
+            })
+            .await?;
+        }
+    }
     let name = serde_json::Value::from(site.config().data_store_name.as_str());
     Ok(json(StatusCode::OK, format!("[{{\"key\":\"{key}\",\"dataStoreName\":{name}}}]")))
 }
