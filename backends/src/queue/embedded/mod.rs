@@ -16,6 +16,7 @@ use backbeat_core::id::{Offset, Topic};
 use backbeat_core::time::WallTime;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use self::rows::{Change, Message};
 use self::state::State;
@@ -24,6 +25,9 @@ use super::{Group, QueueError, Slot, TopicSpec};
 use crate::clock::WallClock;
 use crate::embedded::{KeyRange, Read, Store, StoreError};
 
+/// Time between the beginnings of two writes while there are always callers, at least. As Kafka's clients linger: under load
+/// a write serves many, and who calls a queue at rest does not wait.
+const PACE: Duration = Duration::from_millis(5);
 /// Calls that share one write, at most.
 const BATCH_CALLS: usize = 512;
 /// Bytes of messages that share one write, about.
@@ -197,7 +201,11 @@ impl Drop for Mover {
 impl Mover {
     async fn run(mut self) {
         while let Some((batch, is_stale)) = self.take() {
+            let next = Instant::now() + PACE;
             self.write(batch, is_stale).await;
+            if !self.inner.line().waiting.is_empty() {
+                tokio::time::sleep_until(next).await;
+            }
         }
     }
 
