@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use operator::{Daemons, Operator, OperatorError, SiteDaemon};
+pub use pause::is_paused;
 
 use crate::driver::Sites;
 use routes::ApiError;

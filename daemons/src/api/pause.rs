@@ -33,41 +33,14 @@ impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
     /// Whether `site` is paused.
     pub async fn is_paused(&self, site: &str) -> Result<bool, OperatorError> {
         self.daemon(site)?;
-        let state = self.state_of(site).await?.map(|(state, _)| state).unwrap_or_default();
-        Ok(state.get("paused").and_then(Value::as_bool).unwrap_or(false))
-    }
-
-    /// Pauses the sites that were paused when the process ended.
-    pub async fn restore_pauses(&self) {
-        for daemon in &self.daemons.sites {
-            match self.is_paused(daemon.site.as_str()).await {
-                Ok(true) => {
-                    tracing::info!(site = %daemon.site, "still paused");
-                    daemon.handle.tell(Event::Control(Control::Pause)).await;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(site = %daemon.site, %error, "cannot learn whether the site is paused");
-                }
-            }
-        }
-    }
-
-    async fn state_of(&self, site: &str) -> Result<Option<(Map<String, Value>, Expect)>, OperatorError> {
-        let ending = self.coordination.read(&path(site)?).await;
-        if matches!(&ending, Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound) {
-            return Ok(None);
-        }
-        let node = answered(ending, "the coordination store")?;
-        let state = serde_json::from_slice(&node.data).unwrap_or_default();
-        Ok(Some((state, Expect::Version(node.version))))
+        is_paused(&*self.coordination, site).await
     }
 
     /// Writes the state down; members that are not ours stay.
     async fn remember(&self, site: &str, paused: bool) -> Result<(), OperatorError> {
         let path = path(site)?;
         for _ in 0..ATTEMPTS {
-            let (mut state, expect) = match self.state_of(site).await? {
+            let (mut state, expect) = match state_of(&*self.coordination, site).await? {
                 Some((state, expect)) => (state, Some(expect)),
                 None => (Map::new(), None),
             };
@@ -84,6 +57,28 @@ impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
         }
         Err(OperatorError::Unavailable(format!("the state of {site} keeps changing")))
     }
+}
+
+/// Whether `site` is paused, as its node says: also of a site that has not started yet.
+///
+/// # Errors
+/// The name is none, or the node cannot be read.
+pub async fn is_paused<C: Coordination>(coordination: &C, site: &str) -> Result<bool, OperatorError> {
+    let state = state_of(coordination, site).await?.map(|(state, _)| state).unwrap_or_default();
+    Ok(state.get("paused").and_then(Value::as_bool).unwrap_or(false))
+}
+
+async fn state_of<C: Coordination>(
+    coordination: &C,
+    site: &str,
+) -> Result<Option<(Map<String, Value>, Expect)>, OperatorError> {
+    let ending = coordination.read(&path(site)?).await;
+    if matches!(&ending, Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound) {
+        return Ok(None);
+    }
+    let node = answered(ending, "the coordination store")?;
+    let state = serde_json::from_slice(&node.data).unwrap_or_default();
+    Ok(Some((state, Expect::Version(node.version))))
 }
 
 fn path(site: &str) -> Result<NodePath, OperatorError> {

@@ -7,7 +7,7 @@ use backbeat_backends::queue::{Queue, QueueError, Record, Slot};
 use backbeat_core::call::Ending;
 use backbeat_core::exception::{ExceptionRecord, ExceptionState};
 use backbeat_core::id::{Partition, Site, Topic};
-use backbeat_core::processor::{Config, Effect, Event, SiteProcessor};
+use backbeat_core::processor::{Config, Control, Effect, Event, SiteProcessor};
 use backbeat_core::rules::Production;
 use backbeat_core::time::{Instant, Now, Span};
 use backbeat_core::{QueueEffect, QueueEvent};
@@ -81,9 +81,10 @@ pub struct ProcessorPorts<Q: Queue, S> {
 pub type ProcessorHandle = Handle<SiteProcessor<Production>>;
 
 /// Joins the group and starts a task that owns the processor. The task ends after [`Handle::shut_down`], or with an
-/// error when the queue cannot be read any more.
+/// error when the queue cannot be read any more. A site that is paused begins so: nothing is copied before it is resumed.
 pub async fn start<Q: Queue, S: Sites>(
     config: Config,
+    is_paused: bool,
     ports: ProcessorPorts<Q, S>,
     clock: Clock,
     drain_max: Span,
@@ -92,7 +93,11 @@ pub async fn start<Q: Queue, S: Sites>(
     let span = tracing::info_span!("processor", site = %config.copy.site);
     let topics = ports.topics.clone();
     let outside = ProcessorOutside { site: config.copy.site.clone(), ports };
-    let machine = SiteProcessor::new(config, Production);
+    let mut machine = SiteProcessor::new(config, Production);
+    if is_paused {
+        // Before it hears of anything to do.
+        machine.handle(clock.now(), Event::Control(Control::Pause));
+    }
     let (driver, handle) = Driver::new(machine, consumer, topics, outside, clock, drain_max);
     let task = tokio::spawn(tracing::Instrument::instrument(driver.run(), span));
     Ok((handle, task))

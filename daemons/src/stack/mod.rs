@@ -225,7 +225,14 @@ impl Stack {
                 ),
             };
             let machine = settings::processor(&replication, name, site::OWNER_ID, site::OWNER_NAME);
-            let (handle, task) = processor::start(machine, ports, clock.clone(), DRAIN_MAX).await?;
+            let is_paused = api::is_paused(&*coordination, name.as_str())
+                .await
+                .with_context(|| format!("cannot learn whether the site {name} is paused"))?;
+            if is_paused {
+                tracing::info!(site = %name, "still paused");
+            }
+            let (handle, task) =
+                processor::start(machine, is_paused, ports, clock.clone(), DRAIN_MAX).await?;
             let ended = format!("the processor of site {name} ended");
             machines.spawn(async move { task.await?.context(ended) });
             processors.push(handle.clone());
@@ -281,7 +288,6 @@ impl Stack {
             metrics,
             backups,
         });
-        operator.restore_pauses().await;
         let serving = api::serve(api_listener, Arc::clone(&operator), stopped);
         servers.spawn(async move { serving.await.context("the API ended") });
         let (mut targets, mut to_targets) = (Vec::new(), Vec::new());

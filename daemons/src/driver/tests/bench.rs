@@ -240,6 +240,13 @@ impl Bench {
     }
 
     pub(super) async fn processor(&self) -> (ProcessorHandle, Task<Result<(), QueueError>>) {
+        self.processor_of_site(false).await
+    }
+
+    pub(super) async fn processor_of_site(
+        &self,
+        is_paused: bool,
+    ) -> (ProcessorHandle, Task<Result<(), QueueError>>) {
         let retry = RetryPolicy { retries_max: Some(2), ..RetryPolicy::CLASS_DEFAULT };
         let config = core_processor::Config {
             copy: CopyConfig {
@@ -275,7 +282,8 @@ impl Bench {
             group: group(),
             observer: ProcessorObserver::new("paris".into(), "replication", "g", self.metrics.clone()),
         };
-        processor::start(config, ports, self.clock.clone(), DRAIN).await.expect("the group can be joined")
+        let started = processor::start(config, is_paused, ports, self.clock.clone(), DRAIN).await;
+        started.expect("the group can be joined")
     }
 
     pub(super) async fn status(&self) -> (StatusHandle, Task<Result<(), QueueError>>) {

@@ -10,6 +10,7 @@ use backbeat_backends::stats::Stats;
 use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::id::{Partition, Seq, Topic};
 use backbeat_core::model::{ObjectRef, RawJson, origin_op};
+use backbeat_core::processor::{Control, Event};
 
 use super::processor::load_exceptions;
 use crate::metrics::names::{self, ORIGIN};
@@ -89,6 +90,23 @@ async fn a_target_in_trouble_is_tried_again_until_it_is_well() {
     assert!(bench.world.has_copy(&object));
     tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(exceptions(&bench).await, 0, "the record of the trouble is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_site_copies_nothing_when_it_starts_until_it_is_resumed() {
+    let bench = Bench::new().await;
+    let (_populator, _populator_task) = bench.populator();
+    let (_status, _status_task) = bench.status().await;
+    let object = bench.world.put("k", "v1");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    // What waits is there before the site starts.
+    let (processor, _processor_task) = bench.processor_of_site(true).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(processor.ask(|machine, _| machine.summary().paused).await, Some(true));
+    assert!(!bench.world.has_copy(&object));
+    processor.tell(Event::Control(Control::Resume)).await;
+    bench.world.settle(std::slice::from_ref(&object), "COMPLETED").await;
+    assert!(bench.world.has_copy(&object));
 }
 
 #[tokio::test(start_paused = true)]
