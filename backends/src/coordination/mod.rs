@@ -9,6 +9,8 @@ pub mod conformance;
 pub mod embedded;
 pub mod memory;
 mod tree;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::fmt;
 use std::future::Future;

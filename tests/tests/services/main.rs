@@ -2,12 +2,15 @@
 //! that can break has to show.
 
 mod redis;
+mod zookeeper;
 
 use backbeat_tests::services::Services;
 use backbeat_tests::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let services = Services::find(&["REDIS"]);
-    suite::run(redis::tests(&services))
+    let services = Services::find(&["REDIS", "ZOOKEEPER"]);
+    let mut tests = redis::tests(&services);
+    tests.extend(zookeeper::tests(&services));
+    suite::run(tests)
 }
