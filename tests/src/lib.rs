@@ -8,5 +8,6 @@ pub mod cases;
 pub mod client;
 pub mod commands;
 pub mod dev;
+pub mod relay;
 pub mod services;
 pub mod suite;

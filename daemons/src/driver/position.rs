@@ -1,5 +1,8 @@
 //! Where the populator's position is kept: a node with the position as decimal text, as existing installations have it,
 //! and beside it the epoch of the journal that it belongs to, and what that journal lost ([`super::losses`]).
+//!
+//! Older installations have the node at another path. Its position is taken over, and what was taken is noted, so that a
+//! process that goes on writing there is noticed: two positions of one journal are refused.
 
 use backbeat_backends::coordination::{
     Coordination, Expect, InvalidPath, Lifetime, Node, NodePath, NodeVersion,
@@ -16,17 +19,25 @@ const ABSENT: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct PositionNodes {
     offset: NodePath,
+    /// The node of installations of version 7, if that is another one.
+    old: Option<NodePath>,
+    /// What was taken over from there.
+    taken: NodePath,
     epoch: NodePath,
     pub(super) lost: NodePath,
 }
 
 impl PositionNodes {
     /// The nodes of the journal `log_id` under `zookeeper_path` (upstream's `queuePopulator.zookeeperPath`). The path
-    /// appears twice, as upstream's does (replication reference 2.3).
+    /// appears twice, as upstream's does since version 8 (replication reference 2.3).
     pub fn new(zookeeper_path: &str, log_id: &str) -> Result<Self, InvalidPath> {
         let state = NodePath::new(&format!("{zookeeper_path}{zookeeper_path}/logState/{log_id}"))?;
+        let offset = state.child("logOffset")?;
+        let old = NodePath::new(&format!("{zookeeper_path}/logState/{log_id}/logOffset"))?;
         Ok(Self {
-            offset: state.child("logOffset")?,
+            old: (old != offset).then_some(old),
+            offset,
+            taken: state.child("logOffsetTaken")?,
             epoch: state.child("logEpoch")?,
             lost: state.child("logLost")?,
         })
@@ -35,15 +46,17 @@ impl PositionNodes {
 
 /// Reads the stored position.
 pub(super) async fn load<C: Coordination>(store: &C, nodes: &PositionNodes) -> Ending<StoredPosition> {
-    let Node { data, version } = match store.read(&nodes.offset).await {
-        Ending::Applied(node) => node,
-        Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => {
-            return Ending::Applied(StoredPosition { position: None, version: ABSENT });
-        }
+    let (data, version) = match store.read(&nodes.offset).await {
+        Ending::Applied(Node { data, version }) => (data, u64::from(version.0)),
+        Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => (Bytes::new(), ABSENT),
         Ending::Refused(refusal) => return Ending::Refused(refusal),
         Ending::Unknown => return Ending::Unknown,
     };
-    let version = u64::from(version.0);
+    let data = match take_over(store, nodes, data).await {
+        Ending::Applied(data) => data,
+        Ending::Refused(refusal) => return Ending::Refused(refusal),
+        Ending::Unknown => return Ending::Unknown,
+    };
     if data.is_empty() {
         return Ending::Applied(StoredPosition { position: None, version });
     }
@@ -60,6 +73,48 @@ pub(super) async fn load<C: Coordination>(store: &C, nodes: &PositionNodes) -> E
     Ending::Applied(StoredPosition { position: Some((Seq(seq), JournalEpoch(epoch))), version })
 }
 
+/// The position to go on from, given the data of the node: its own, or what the old node says if it has none.
+async fn take_over<C: Coordination>(store: &C, nodes: &PositionNodes, data: Bytes) -> Ending<Bytes> {
+    let Some(node) = &nodes.old else { return Ending::Applied(data) };
+    let old = match read_or_empty(store, node).await {
+        Ending::Applied(old) if old.is_empty() => return Ending::Applied(data),
+        Ending::Applied(old) => old,
+        ending @ (Ending::Refused(_) | Ending::Unknown) => return ending,
+    };
+    let taken = match read_or_empty(store, &nodes.taken).await {
+        Ending::Applied(taken) => taken,
+        ending @ (Ending::Refused(_) | Ending::Unknown) => return ending,
+    };
+    if taken == old && !data.is_empty() {
+        return Ending::Applied(data);
+    }
+    if !data.is_empty() && data != old {
+        tracing::error!(
+            node = %nodes.offset,
+            position = %data.escape_ascii(),
+            other_node = %node,
+            other_position = %old.escape_ascii(),
+            "two nodes hold different positions of one journal; find out which one is right and delete the other",
+        );
+        return Ending::Refused(Refusal::new(RefusalKind::Invalid, "TwoPositions"));
+    }
+    // Before the position moves on: later on the two differ.
+    match note(store, &nodes.taken, old.clone()).await {
+        Ending::Applied(()) => Ending::Applied(old),
+        Ending::Refused(refusal) => Ending::Refused(refusal),
+        Ending::Unknown => Ending::Unknown,
+    }
+}
+
+async fn read_or_empty<C: Coordination>(store: &C, node: &NodePath) -> Ending<Bytes> {
+    match store.read(node).await {
+        Ending::Applied(node) => Ending::Applied(node.data),
+        Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => Ending::Applied(Bytes::new()),
+        Ending::Refused(refusal) => Ending::Refused(refusal),
+        Ending::Unknown => Ending::Unknown,
+    }
+}
+
 /// Stores a position over `version`, and gives the node's new version.
 pub(super) async fn save<C: Coordination>(
     store: &C,
@@ -69,7 +124,7 @@ pub(super) async fn save<C: Coordination>(
     version: u64,
 ) -> Ending<u64> {
     // The epoch goes first: a position without its epoch would be read as one of another journal.
-    match save_epoch(store, nodes, epoch).await {
+    match note(store, &nodes.epoch, Bytes::from(epoch.0.to_string())).await {
         Ending::Applied(()) => {}
         Ending::Refused(refusal) => return Ending::Refused(refusal),
         Ending::Unknown => return Ending::Unknown,
@@ -86,15 +141,13 @@ pub(super) async fn save<C: Coordination>(
     ending.map(|version| u64::from(version.0))
 }
 
-async fn save_epoch<C: Coordination>(store: &C, nodes: &PositionNodes, epoch: JournalEpoch) -> Ending<()> {
-    let data = Bytes::from(epoch.0.to_string());
-    match store.read(&nodes.epoch).await {
-        Ending::Applied(node) if node.data == data => Ending::Applied(()),
-        Ending::Applied(node) => {
-            store.write(&nodes.epoch, data, Expect::Version(node.version)).await.map(|_| ())
-        }
+/// Makes a node hold `data`.
+async fn note<C: Coordination>(store: &C, node: &NodePath, data: Bytes) -> Ending<()> {
+    match store.read(node).await {
+        Ending::Applied(found) if found.data == data => Ending::Applied(()),
+        Ending::Applied(found) => store.write(node, data, Expect::Version(found.version)).await.map(|_| ()),
         Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => {
-            store.create(&nodes.epoch, data, Lifetime::Durable).await.map(|_| ())
+            store.create(node, data, Lifetime::Durable).await.map(|_| ())
         }
         Ending::Refused(refusal) => Ending::Refused(refusal),
         Ending::Unknown => Ending::Unknown,
@@ -131,5 +184,64 @@ mod tests {
             NodePath::new("/queue-populator/queue-populator/logState/raft_1/logOffset").expect("valid");
         let Ending::Applied(node) = store.read(&node).await else { panic!("the node exists") };
         assert_eq!(&node.data[..], b"9", "plain decimal text, as others read it");
+    }
+
+    #[tokio::test]
+    async fn the_position_of_an_older_installation_is_taken_over_once() {
+        let service = MemoryCoordination::new();
+        let store = service.connect();
+        let nodes = PositionNodes::new("/queue-populator", "raft_1").expect("a valid path");
+        let old = NodePath::new("/queue-populator/logState/raft_1/logOffset").expect("valid");
+        let write = async |data: &'static [u8]| {
+            let data = Bytes::from_static(data);
+            match store.create(&old, data.clone(), Lifetime::Durable).await {
+                Ending::Applied(_) => {}
+                Ending::Refused(_) | Ending::Unknown => {
+                    assert!(matches!(store.write(&old, data, Expect::Any).await, Ending::Applied(_)));
+                }
+            }
+        };
+        write(b"7").await;
+        for _ in 0..2 {
+            // Until a position is saved, it is the old one.
+            let stored = StoredPosition { position: Some((Seq(7), JournalEpoch(0))), version: ABSENT };
+            assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+        }
+        let saved = save(&store, &nodes, Seq(9), JournalEpoch(3), ABSENT).await;
+        let Ending::Applied(version) = saved else { panic!("the first write makes the node") };
+        let stored = StoredPosition { position: Some((Seq(9), JournalEpoch(3))), version };
+        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored), "the old node stays as it was");
+        write(b"8").await;
+        let refused = load(&store, &nodes).await;
+        assert!(
+            matches!(&refused, Ending::Refused(refusal) if refusal.code == "TwoPositions"),
+            "{refused:?}"
+        );
+        assert!(matches!(store.delete(&old, Expect::Any).await, Ending::Applied(())));
+        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+    }
+
+    #[tokio::test]
+    async fn two_positions_that_differ_are_refused_and_two_equal_ones_are_one() {
+        let service = MemoryCoordination::new();
+        let store = service.connect();
+        let nodes = PositionNodes::new("/queue-populator", "raft_1").expect("a valid path");
+        for (node, data) in [(&nodes.offset, "12"), (nodes.old.as_ref().expect("another one"), "11")] {
+            assert!(matches!(
+                store.create(node, Bytes::from(data), Lifetime::Durable).await,
+                Ending::Applied(_)
+            ));
+        }
+        assert!(matches!(load(&store, &nodes).await, Ending::Refused(_)));
+        let written = store.write(&nodes.offset, Bytes::from("11"), Expect::Any).await;
+        let Ending::Applied(version) = written else { panic!("the node is there") };
+        let version = u64::from(version.0);
+        let stored = StoredPosition { position: Some((Seq(11), JournalEpoch(0))), version };
+        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+        assert!(matches!(save(&store, &nodes, Seq(12), JournalEpoch(0), version).await, Ending::Applied(_)));
+        assert!(
+            matches!(load(&store, &nodes).await, Ending::Applied(_)),
+            "what was equal once was taken over"
+        );
     }
 }

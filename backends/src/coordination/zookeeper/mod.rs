@@ -3,6 +3,9 @@
 //! One session is one client. The client reconnects within a session by itself; a session that is over is never taken up
 //! again: its owner makes another one and registers anew. What a connection was lost over is `Unknown`.
 
+mod config;
+mod outcome;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,45 +13,22 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, Error, EventType, SessionState};
+use zookeeper_client::{Acls, AddWatchMode, Client, Connector, CreateMode, Error, EventType, SessionState};
 
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
-use crate::credentials::Secret;
+use config::Place;
+pub use config::{ConnectError, ZooKeeperConfig};
+use outcome::refusal;
 
 /// How often missing parents are made, should somebody delete them meanwhile.
 const PARENTS_ATTEMPTS: usize = 3;
 
-/// How to reach ZooKeeper.
-#[derive(Clone, Debug)]
-pub struct ZooKeeperConfig {
-    /// `host:port[,host:port...][/folder]`: all paths are below the folder.
-    pub connection: String,
-    /// Makes the folder if it is missing; otherwise everything in a missing one is `NotFound`.
-    pub makes_namespace: bool,
-    /// How long the servers keep the session without hearing of it; they may insist on another time.
-    pub session_time: Duration,
-    /// How long it may take to open a session, and to answer a request.
-    pub answer_time_max: Duration,
-    /// User and password: nodes are made for that user alone.
-    pub digest: Option<(String, Secret)>,
-}
-
-impl ZooKeeperConfig {
-    /// The servers and the folder of a connection string, with upstream's session time (replication reference 11.2).
-    pub fn new(connection: impl Into<String>) -> Self {
-        Self {
-            connection: connection.into(),
-            makes_namespace: false,
-            session_time: Duration::from_secs(30),
-            answer_time_max: Duration::from_secs(10),
-            digest: None,
-        }
-    }
-}
-
 /// A session with ZooKeeper.
 #[derive(Debug)]
 pub struct ZooKeeperSession {
+    /// Goes first: nothing may listen to watches of a client that is gone.
+    owner: watch::Sender<()>,
+    id: i64,
     /// None once it is over.
     client: Mutex<Option<Client>>,
     over: watch::Receiver<bool>,
@@ -60,34 +40,36 @@ impl ZooKeeperSession {
     /// Opens a session.
     ///
     /// # Errors
-    /// `Unavailable` if no server answers in time, `Denied`, or `Invalid` for a connection string that is none.
-    pub async fn connect(config: &ZooKeeperConfig) -> Result<Self, Refusal> {
-        let (servers, folder) = match config.connection.find('/') {
-            Some(start) => config.connection.split_at(start),
-            None => (config.connection.as_str(), ""),
-        };
-        let folder = folder.trim_end_matches('/');
+    /// [`ConnectError`], which names the servers.
+    pub async fn connect(config: &ZooKeeperConfig) -> Result<Self, ConnectError> {
+        let place = config.place()?;
         let mut connector = Client::connector().with_session_timeout(config.session_time);
         if let Some((user, password)) = &config.digest {
             connector = connector.with_auth("digest", format!("{user}:{}", password.expose()).as_bytes());
         }
         let acls = if config.digest.is_some() { Acls::creator_all() } else { Acls::anyone_all() };
-        let opened = async {
-            let client = connector.connect(servers).await?;
-            if config.makes_namespace && !folder.is_empty() {
-                client.mkdir(folder, &CreateMode::Persistent.with_acls(acls)).await?;
-            }
-            if folder.is_empty() {
-                return Ok(client);
-            }
-            client.chroot(folder.to_owned()).map_err(|_| Error::BadArguments(&"the folder is no path"))
-        };
-        let unavailable = || Refusal::new(RefusalKind::Unavailable, "NotConnected");
+        let opened = open(connector, &place, config.makes_namespace, acls);
+        let unreachable =
+            || ConnectError::Unreachable { servers: place.servers.clone(), within: config.answer_time_max };
         let client = match timeout(config.answer_time_max, opened).await {
             Ok(Ok(client)) => client,
-            Ok(Err(Error::SessionExpired)) | Err(_) => return Err(unavailable()),
-            Ok(Err(error)) => return Err(refusal(&error).unwrap_or_else(unavailable)),
+            // Without a server the client gives up after the time of the session that it wanted.
+            Err(_)
+            | Ok(Err(Error::Timeout | Error::NoHosts | Error::ConnectionLoss | Error::SessionExpired)) => {
+                return Err(unreachable());
+            }
+            Ok(Err(Error::BadArguments(reason))) => {
+                let (connection, reason) = (config.connection.clone(), reason.to_string());
+                return Err(ConnectError::Invalid { connection, reason });
+            }
+            Ok(Err(error @ (Error::AuthFailed | Error::NoAuth))) => {
+                return Err(ConnectError::Denied { place: place.to_string(), code: error.to_string() });
+            }
+            Ok(Err(error)) => {
+                return Err(ConnectError::Failed { place: place.to_string(), reason: error.to_string() });
+            }
         };
+        let id = client.session_id().0;
         let (over, is_over) = watch::channel(false);
         let mut states = client.state_watcher();
         // The servers may have closed the session when half of its time has passed after the loss was noticed, which
@@ -109,6 +91,8 @@ impl ZooKeeperSession {
             over.send_replace(true);
         });
         Ok(Self {
+            owner: watch::Sender::default(),
+            id,
             client: Mutex::new(Some(client)),
             over: is_over,
             acls,
@@ -116,21 +100,9 @@ impl ZooKeeperSession {
         })
     }
 
-    /// Makes the servers end the session, as they do when they have not heard of it for its time.
-    ///
-    /// # Errors
-    /// If they cannot be asked.
-    #[cfg(feature = "conformance")]
-    pub async fn expire(&self, connection: &str) -> Result<(), String> {
-        let session = self.client().map_err(|refusal| refusal.code)?.session().clone();
-        let servers = connection.split('/').next().unwrap_or_default();
-        let double = Client::connector().with_session(session).connect(servers).await;
-        // Its end closes the session that it shares.
-        let double = double.map_err(|error| error.to_string())?;
-        let mut states = double.state_watcher();
-        drop(double);
-        while !states.changed().await.is_terminated() {}
-        Ok(())
+    /// The number by which the servers know the session.
+    pub fn id(&self) -> i64 {
+        self.id
     }
 
     fn client(&self) -> Result<Client, Refusal> {
@@ -170,30 +142,27 @@ impl ZooKeeperSession {
     }
 }
 
-/// The refusal that an error stands for, or none if the servers may have done what they were asked.
-fn refusal(error: &Error) -> Option<Refusal> {
-    let (kind, code) = match error {
-        Error::NoNode => (RefusalKind::NotFound, "NoNode"),
-        Error::BadVersion => (RefusalKind::Conflict, "BadVersion"),
-        Error::NodeExists => (RefusalKind::Conflict, "NodeExists"),
-        Error::NotEmpty => (RefusalKind::Conflict, "NotEmpty"),
-        Error::NoChildrenForEphemerals => (RefusalKind::Invalid, "NoChildrenForEphemerals"),
-        Error::BadArguments(_) => (RefusalKind::Invalid, "BadArguments"),
-        Error::InvalidAcl => (RefusalKind::Invalid, "InvalidAcl"),
-        Error::MarshallingError => (RefusalKind::Invalid, "MarshallingError"),
-        Error::Unimplemented => (RefusalKind::Invalid, "Unimplemented"),
-        Error::NoAuth => (RefusalKind::Denied, "NoAuth"),
-        Error::AuthFailed => (RefusalKind::Denied, "AuthFailed"),
-        Error::QuotaExceeded => (RefusalKind::TooLarge, "QuotaExceeded"),
-        Error::Throttled => (RefusalKind::Throttled { retry_after: None }, "Throttled"),
-        Error::NotReadOnly => (RefusalKind::Unavailable, "NotReadOnly"),
-        Error::NoHosts => (RefusalKind::Unavailable, "NoHosts"),
-        Error::SessionExpired | Error::SessionMoved | Error::ClientClosed => {
-            (RefusalKind::Fenced, "SessionExpired")
-        }
-        _ => return None,
-    };
-    Some(Refusal::new(kind, code))
+/// Opens a session whose paths are below the folder.
+async fn open(
+    connector: Connector,
+    place: &Place,
+    makes_folder: bool,
+    acls: Acls<'static>,
+) -> Result<Client, Error> {
+    let client = connector.connect(&place.servers).await?;
+    if place.folder.is_empty() {
+        return Ok(client);
+    }
+    if makes_folder {
+        client.mkdir(&place.folder, &CreateMode::Persistent.with_acls(acls)).await?;
+    } else if client.check_stat(&place.folder).await?.is_none() {
+        tracing::warn!(
+            folder = place.folder,
+            servers = place.servers,
+            "the folder of the connection string is missing in ZooKeeper: until it is made, nothing can be stored",
+        );
+    }
+    client.chroot(place.folder.clone()).map_err(|_| Error::BadArguments(&"the folder is no path"))
 }
 
 fn version(found: i32) -> NodeVersion {
@@ -261,12 +230,16 @@ impl Coordination for ZooKeeperSession {
         watching.map(|mut watcher| {
             let (changes, seen) = watch::channel(0_u64);
             let mut over = self.over.clone();
+            let mut owner = self.owner.subscribe();
             tokio::spawn(async move {
                 loop {
                     let event = tokio::select! {
-                        event = watcher.changed() => event,
+                        // In this order: the client panics when it is asked for changes after its end.
+                        biased;
                         () = changes.closed() => return,
+                        _ = owner.changed() => return,
                         _ = over.wait_for(|over| *over) => return,
+                        event = watcher.changed() => event,
                     };
                     // Of what happened while the connection was lost nothing is told: that is a reason to look, too.
                     changes.send_modify(|count| *count = count.wrapping_add(1));
