@@ -27,7 +27,7 @@ pub struct EmbeddedJournal {
 impl EmbeddedJournal {
     /// The journal port over `journal`.
     pub fn new(journal: site::Journal) -> Self {
-        let epoch = JournalEpoch(xxh3_64(journal.epoch().as_bytes()));
+        let epoch = epoch_of(journal.epoch());
         Self { journal, epoch }
     }
 
@@ -52,6 +52,11 @@ impl EmbeddedJournal {
         let end = records.last().map_or(end, |(seq, _)| end.max(seq.next()));
         Ok(Batch { records, next, end, epoch: self.epoch, oldest })
     }
+}
+
+/// The identity of the journal whose epoch is `text`, however it is read.
+pub(super) fn epoch_of(text: &str) -> JournalEpoch {
+    JournalEpoch(xxh3_64(text.as_bytes()))
 }
 
 fn converted(record: site::JournalRecord) -> LogRecord {

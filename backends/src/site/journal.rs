@@ -39,6 +39,19 @@ pub struct JournalRecord {
     pub entries: Vec<JournalEntry>,
 }
 
+/// Neighbouring records as they are stored.
+#[derive(Debug)]
+pub(super) struct JournalPart {
+    /// The number of the first of them; they count on from there.
+    pub(super) first: u64,
+    /// The number of the last record of the journal, 0 if there was none yet.
+    pub(super) last: u64,
+    /// The number of the oldest one that is kept, one past `last` if there is none.
+    pub(super) oldest: u64,
+    /// Their JSON texts.
+    pub(super) records: Vec<Vec<u8>>,
+}
+
 /// Reads the journal of a site. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -95,6 +108,49 @@ impl Journal {
                 Ok((sequence, serde_json::from_slice(&value).map_err(|_| damaged())?))
             })
             .collect()
+    }
+
+    /// Records from number `from` on as they are stored, without a gap between them: at most `limit`, and none after the
+    /// one that makes them more than `bytes_max`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn part(&self, from: u64, limit: usize, bytes_max: usize) -> Result<JournalPart, StoreError> {
+        const STEP: usize = 64;
+        let number = |key: &[u8]| {
+            key.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Damaged {
+                file: self.store.file().into(),
+                message: format!("journal record {} has no number", key.escape_ascii()),
+            })
+        };
+        self.store.read(|txn| {
+            let last = last_sequence(txn)?;
+            let oldest = txn.range(JOURNAL, &KeyRange::all(), 1)?.pop();
+            let oldest = oldest.map_or(Ok(last + 1), |(key, _)| number(&key))?;
+            let mut part = JournalPart { first: from.max(oldest), last, oldest, records: Vec::new() };
+            let mut bytes = 0;
+            while part.records.len() < limit && bytes <= bytes_max {
+                let next = part.first + part.records.len() as u64;
+                let step = STEP.min(limit - part.records.len());
+                let rows = txn.range(JOURNAL, &KeyRange::from(&next.to_be_bytes()), step)?;
+                let is_all = rows.len() < step;
+                for (key, record) in rows {
+                    let number = number(&key)?;
+                    if part.records.is_empty() {
+                        part.first = number;
+                    }
+                    if number != part.first + part.records.len() as u64 || bytes > bytes_max {
+                        return Ok(part);
+                    }
+                    bytes += record.len();
+                    part.records.push(record);
+                }
+                if is_all {
+                    break;
+                }
+            }
+            Ok(part)
+        })
     }
 
     /// Forgets the records before number `below`. The numbers of the others stay.

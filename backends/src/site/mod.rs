@@ -40,6 +40,7 @@ mod object;
 mod patience;
 mod pieces;
 mod placeholder;
+pub mod raft_log;
 mod read;
 mod receive;
 mod replication;
@@ -56,6 +57,8 @@ pub use backup::Copied;
 pub use check::{Checked, Problem, check};
 pub use config::{Account, CloudLocation, Limits, ReplicationEndpoint, SiteConfig};
 pub use entrances::Entrances;
+#[cfg(test)]
+pub(crate) use internal::query;
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::{Site, SiteError};
 pub use server::serve;

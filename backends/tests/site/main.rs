@@ -14,6 +14,7 @@ mod journal;
 mod multipart;
 mod objects;
 mod protection;
+mod raft_log;
 mod replay;
 mod routes;
 mod settings;

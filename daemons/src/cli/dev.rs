@@ -36,6 +36,10 @@ pub(super) struct Arguments {
     /// Port of the API and the web page; 0 for any that is free.
     #[arg(long, value_name = "PORT", default_value_t = 8900)]
     api_port: u16,
+    /// Port on which processes of this machine read the source's journal, unsigned, as bucketd's raft session 1; 0 for
+    /// any that is free. Without it, the journal is read over the source's S3, signed.
+    #[arg(long, value_name = "PORT")]
+    journal_port: Option<u16>,
 }
 
 fn named_target(text: &str) -> Result<Target, String> {
@@ -72,7 +76,9 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
         targets.push(Target { name: None, port: TARGET_PORT_DEFAULT });
     }
     let (source_port, api_port) = (arguments.source_port, arguments.api_port);
-    let stack = StackConfig { data_dir: data_dir.clone(), source_port, targets, api_port, config };
+    let journal_port = arguments.journal_port;
+    let stack =
+        StackConfig { data_dir: data_dir.clone(), source_port, targets, api_port, journal_port, config };
     super::runtime()?.block_on(serve(stack, &data_dir, global.json))?;
     Ok(Exit::Done)
 }
@@ -103,7 +109,7 @@ fn as_json(addresses: &Addresses, data_dir: &Path) -> serde_json::Value {
         .targets
         .iter()
         .map(|(name, address)| json!({"site": name, "endpoint": format!("http://{address}")}));
-    json!({
+    let mut line = json!({
         "source": {"endpoint": format!("http://{}", addresses.source)},
         "targets": targets.collect::<Vec<_>>(),
         "api": {"endpoint": format!("http://{}", addresses.api)},
@@ -112,12 +118,16 @@ fn as_json(addresses: &Addresses, data_dir: &Path) -> serde_json::Value {
         "region": REGION,
         "dataDir": data_dir,
         "pid": std::process::id(),
-    })
+    });
+    if let Some(journal) = addresses.journal {
+        line["journal"] = json!({"endpoint": format!("http://{journal}")});
+    }
+    line
 }
 
 /// What to paste.
 fn welcome(addresses: &Addresses, data_dir: &Path) -> String {
-    let Addresses { source, targets, api } = addresses;
+    let Addresses { source, targets, api, journal } = addresses;
     let names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
     let aws = |address: &SocketAddr| format!("  aws --endpoint-url http://{address}");
     let versioned = |address: &SocketAddr, bucket: &str| {
@@ -136,6 +146,9 @@ fn welcome(addresses: &Addresses, data_dir: &Path) -> String {
     let mut lines = vec![format!("source  http://{source}")];
     lines.extend(targets.iter().map(|(name, address)| format!("target  http://{address}  (site {name})")));
     lines.push(format!("API     http://{api}"));
+    if let Some(journal) = journal {
+        lines.push(format!("journal http://{journal}/_/raft_sessions/1/log"));
+    }
     lines.push(format!("data    {}", data_dir.display()));
     lines.push("\nTry it:\n".to_owned());
     lines.push(format!(

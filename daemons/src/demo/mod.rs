@@ -71,6 +71,7 @@ pub async fn run(options: Options) -> Result<bool> {
         source_port: 0,
         targets: SITES.map(|name| Target { name: Some(name.to_owned()), port: 0 }).to_vec(),
         api_port: 0,
+        journal_port: None,
         config: options.config,
     })
     .await?;

@@ -82,6 +82,9 @@ pub struct StackConfig {
     pub targets: Vec<Target>,
     /// The port of the API and the web page; 0 takes any that is free.
     pub api_port: u16,
+    /// The port on which others read the source's journal, without a signature; 0 takes any that is free. None: nobody
+    /// does, but over the source's S3.
+    pub journal_port: Option<u16>,
     /// The configuration of the machines.
     pub config: Config,
 }
@@ -95,6 +98,8 @@ pub struct Addresses {
     pub targets: Vec<(String, SocketAddr)>,
     /// The API and the web page.
     pub api: SocketAddr,
+    /// The source's journal in the form of bucketd's raft log.
+    pub journal: Option<SocketAddr>,
 }
 
 /// A running stack.
@@ -129,6 +134,10 @@ impl Stack {
             targets.push((name, listener, address));
         }
         let (api_listener, api_address) = ports::listen(config.api_port, "the API").await?;
+        let journal_listener = match config.journal_port {
+            Some(port) => Some(ports::listen(port, "the journal").await?),
+            None => None,
+        };
         let names: Vec<String> = targets.iter().map(|(name, ..)| name.clone()).collect();
         check_names(&names)?;
 
@@ -140,6 +149,10 @@ impl Stack {
             .await
             .context("cannot open the source site")?;
         let to_source = source.serve(source_listener, source_address, stopped.clone(), &mut servers);
+        let journal_address = journal_listener.as_ref().map(|(_, address)| *address);
+        if let Some((listener, _)) = journal_listener {
+            source.serve_journal(listener, stopped.clone(), &mut servers);
+        }
         let mut target_sites = Vec::new();
         let mut sites = vec![(layout.source(), source.site())];
         for (index, (name, listener, address)) in targets.into_iter().enumerate() {
@@ -295,7 +308,8 @@ impl Stack {
             targets.push((name.as_str().to_owned(), address));
             to_targets.push(reach);
         }
-        let addresses = Addresses { source: source_address, targets, api: api_address };
+        let addresses =
+            Addresses { source: source_address, targets, api: api_address, journal: journal_address };
         Ok(Self {
             addresses,
             to_source,

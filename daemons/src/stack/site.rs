@@ -10,6 +10,7 @@ use backbeat_backends::credentials::account::StaticCredentials;
 use backbeat_backends::embedded::StoreOptions;
 use backbeat_backends::http::{Credentials as Keys, Dialer, SignedClient};
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
+use backbeat_backends::site::raft_log::serve_raft_log;
 use backbeat_backends::site::{self, Account, Limits, ReplicationEndpoint, Site, SiteConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -72,6 +73,22 @@ impl RunningSite {
 
     pub(super) fn journal(&self) -> site::Journal {
         self.0.journal().clone()
+    }
+
+    /// Serves the journal of the site, in the form of bucketd's raft log, until told to stop.
+    pub(super) fn serve_journal(
+        &self,
+        listener: TcpListener,
+        mut stopped: watch::Receiver<bool>,
+        servers: &mut JoinSet<Result<()>>,
+    ) {
+        let journal = self.journal();
+        servers.spawn(async move {
+            let stop = async move {
+                stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
+            };
+            serve_raft_log(journal, listener, stop).await.context("the journal's port ended")
+        });
     }
 
     /// Serves the site until told to stop, and says how the machines reach it.

@@ -25,6 +25,7 @@ pub(crate) async fn start(dir: &Path) -> Stack {
         source_port: 0,
         targets: vec![target("paris"), target("tokyo")],
         api_port: 0,
+        journal_port: Some(0),
         config: Config::load(None, []).expect("the defaults are valid"),
     };
     Stack::start(config).await.expect("the stack starts")

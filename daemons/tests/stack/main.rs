@@ -1,6 +1,7 @@
 //! The embedded stack from outside: S3 on one side, S3 on the other, and the API beside them.
 
 mod harness;
+mod journal;
 mod process;
 
 use backbeat_backends::http::{Body, Request};

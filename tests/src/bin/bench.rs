@@ -247,6 +247,7 @@ impl Bench {
             source_port: 0,
             targets: vec![Target { name: Some(SITE.to_owned()), port: 0 }],
             api_port: 0,
+            journal_port: None,
             config: Config::load(None, std::iter::empty())?,
         })
         .await?;

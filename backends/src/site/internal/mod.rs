@@ -3,6 +3,7 @@
 //! Every request is signed; the protocol library has verified that before it gets here. This file decides which route
 //! answers; each route is a file of its own.
 
+mod admin;
 mod answer;
 mod batch_delete;
 mod condition;
@@ -16,7 +17,7 @@ mod proxy;
 mod request;
 
 pub(super) use answer::{JsonRefusal, error_json, json_error};
-pub(super) use request::query;
+pub(crate) use request::query;
 
 use super::access::{INTERNAL, check_internal};
 use super::admission;
@@ -53,8 +54,8 @@ impl S3Route for InternalRoutes {
             return Ok(configuration::answer(&self.0, &bucket, request, &account).await?);
         }
         if request.uri.path().starts_with(server::METADATA) {
-            // CloudServer hands these on to a metadata server that this site does not have.
-            return Ok(json_error(&Refusal::service_unavailable()));
+            let answered = admin::answer(&self.0, &request, &account).await;
+            return Ok(answered.unwrap_or_else(|refusal| json_error(&refusal)));
         }
         if !request.uri.path().starts_with(server::BACKBEAT) {
             let error = Refusal { code: "InvalidURI", ..Refusal::invalid_argument() };
