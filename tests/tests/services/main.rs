@@ -1,6 +1,7 @@
 //! The adapters of real services against the services: the conformance suite of their port, and what only a service
 //! that can break has to show.
 
+mod populator;
 mod redis;
 mod zookeeper;
 

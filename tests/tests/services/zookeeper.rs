@@ -1,5 +1,6 @@
 //! Coordination in ZooKeeper.
 
+use crate::populator;
 use anyhow::{Context as _, Result, ensure};
 use backbeat_backends::conformance::{applied, refused, run};
 use backbeat_backends::coordination::conformance::CoordinationHarness;
@@ -44,6 +45,10 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         ("zookeeper::a_session_survives_a_lost_connection", connection),
         ("zookeeper::a_missing_server_is_named", missing),
         ("zookeeper::a_missing_folder_is_made_only_if_asked_for", folder),
+        (
+            "zookeeper::a_populator_whose_session_expired_is_fenced_and_its_successor_goes_on",
+            populator::session,
+        ),
         ("zookeeper::nodes_of_a_user_are_closed_to_others", digest),
     ] {
         let place = place.clone();
@@ -61,23 +66,23 @@ fn config(connection: String) -> ZooKeeperConfig {
     config
 }
 
-fn path(text: &str) -> NodePath {
+pub(crate) fn path(text: &str) -> NodePath {
     NodePath::new(text).expect("the path is valid")
 }
 
-async fn open(config: &ZooKeeperConfig) -> ZooKeeperSession {
+pub(crate) async fn open(config: &ZooKeeperConfig) -> ZooKeeperSession {
     ZooKeeperSession::connect(config).await.expect("the server is there")
 }
 
 /// A folder of its own on the shared server, and for every session a link of its own.
-struct Folder {
+pub(crate) struct Folder {
     address: String,
-    config: ZooKeeperConfig,
+    pub(crate) config: ZooKeeperConfig,
     links: Mutex<BTreeMap<i64, Arc<Relay>>>,
 }
 
 impl Folder {
-    fn at(address: &str) -> Self {
+    pub(crate) fn at(address: &str) -> Self {
         let mut config = config(format!("{address}/{}/below", unique()));
         config.makes_namespace = true;
         Self { address: address.to_owned(), config, links: Mutex::default() }

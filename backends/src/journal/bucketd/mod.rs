@@ -36,6 +36,8 @@ const RECORDS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 256 << 20;
 /// For how long a server that can wait is asked to.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(15);
+/// An answer that took so long was waited for.
+const WAITED_TIME_MIN: Duration = Duration::from_secs(1);
 /// How often a log that only says that nothing is new is asked where it ends: it may have gone back.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 
@@ -334,7 +336,7 @@ impl Journal for BucketdJournal {
                 return Ending::Applied(batch);
             }
             // A server that waited by itself is asked again without a pause.
-            if now - asked < patience / 2 {
+            if now - asked < WAITED_TIME_MIN {
                 let pause = self.state().pace.pause_after_nothing();
                 sleep(pause.min(deadline - now)).await;
             }

@@ -10,6 +10,8 @@ use http::StatusCode;
 use s3s::{Body, S3Request, S3Response};
 
 const ADMIN: &str = "/_/metadata/admin/";
+/// A site that stops lets requests end: a reader must not hold it up.
+const WAIT_MS_MAX: u64 = 5_000;
 
 /// Answers, to service accounts and the owner of the site: a journal tells of everybody's objects.
 pub(super) async fn answer(
@@ -28,9 +30,11 @@ pub(super) async fn answer(
         Some("bucket" | "id") => return Err(Refusal::service_unavailable()),
         _ => return Err(Refusal::not_implemented()),
     }
-    let wait = header(&request.headers, WAIT);
+    let wait = header(&request.headers, WAIT).and_then(|wait| wait.parse::<u64>().ok());
+    let wait = wait.map(|wait| wait.min(WAIT_MS_MAX).to_string());
     let path = format!("/_/{rest}");
-    let answered = raft_log::answer(site.journal(), &request.method, &path, query(&request.uri), wait).await;
+    let answered =
+        raft_log::answer(site.journal(), &request.method, &path, query(&request.uri), wait.as_deref()).await;
     match answered.status {
         StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => {
             Ok(super::answer::json(answered.status, answered.body))
