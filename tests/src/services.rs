@@ -4,6 +4,10 @@
 //! starts what is installed, and what it started is stopped when the [`Services`] are dropped. Tests keep to keys and
 //! folders of their own.
 
+mod kafka;
+
+pub use kafka::OwnKafka;
+
 use crate::binary::workspace;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;

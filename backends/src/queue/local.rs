@@ -20,7 +20,7 @@ use super::group::{GroupState, MemberId, Notice};
 use super::partitioner::partition_of;
 use super::{
     Consumer, ConsumerEvent, Group, MESSAGE_BYTES_MAX, Message, Positions, Producer, Queue, QueueError,
-    Record, Retention, Slot, TopicSpec,
+    Record, Retention, Slot, TopicSpec, count_topic, is_topic_name,
 };
 use crate::clock::WallClock;
 
@@ -166,19 +166,7 @@ impl<L: Log> Queue for LocalQueue<L> {
             if spec.retention == Retention::LatestPerKey {
                 return Err(QueueError::Compacted(topic.clone()));
             }
-            if let Some((first, first_partitions)) = counted.first()
-                && *first_partitions != spec.partitions
-            {
-                return Err(QueueError::PartitionCounts {
-                    first: first.clone(),
-                    first_partitions: *first_partitions,
-                    second: topic.clone(),
-                    second_partitions: spec.partitions,
-                });
-            }
-            if !counted.iter().any(|(known, _)| known == topic) {
-                counted.push((topic.clone(), spec.partitions));
-            }
+            count_topic(&mut counted, topic, spec.partitions)?;
         }
         match self.0.log.register(group, topics).await {
             Ending::Applied(()) => {}
@@ -221,12 +209,6 @@ impl<L: Log> Queue for LocalQueue<L> {
             Some(_) => self.0.log.compacted(slot).await,
         }
     }
-}
-
-/// What Kafka takes for the name of a topic.
-fn is_topic_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.bytes().all(is_allowed)
 }
 
 fn unknown_topic() -> Refusal {

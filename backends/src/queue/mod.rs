@@ -8,6 +8,8 @@
 pub mod conformance;
 pub mod embedded;
 mod group;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod local;
 pub mod memory;
 pub mod partitioner;
@@ -75,7 +77,8 @@ impl fmt::Display for Slot {
 /// How long a topic keeps its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// A message stays until every group that ever subscribed has committed past it, and while no group has.
+    /// A message stays until every group that ever subscribed has committed past it, and while no group has. A service
+    /// that keeps messages for a time keeps them so long, and tells who comes too late ([`ConsumerEvent::Gone`]).
     UntilConsumed,
     /// As [`Retention::UntilConsumed`] once there is a group; at most this many messages a partition while there is none.
     Newest(u64),
@@ -148,6 +151,7 @@ impl Record {
         self
     }
 
+    /// Key and payload together.
     fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.payload.as_ref().map_or(0, Bytes::len)
     }
@@ -197,6 +201,19 @@ pub enum ConsumerEvent {
         /// All its partitions.
         partitions: Vec<Slot>,
     },
+    /// Messages of a partition of the current assignment were deleted before they were read: all of `from..upto` (if
+    /// `upto` is not larger, the topic was made again). Reading goes on with `upto`; what they said has to be found
+    /// again elsewhere.
+    Gone {
+        /// The assignment.
+        epoch: Epoch,
+        /// The partition.
+        slot: Slot,
+        /// What should have been read next.
+        from: Offset,
+        /// What is read next.
+        upto: Offset,
+    },
     /// A message of a partition of the current assignment.
     Message(Message),
 }
@@ -235,6 +252,16 @@ pub enum QueueError {
     /// A compacted topic cannot be subscribed to.
     #[error("topic {0} is compacted: read it as a table")]
     Compacted(Topic),
+    /// A topic has another number of partitions than it had: keys are in other places now, their order is not kept.
+    #[error("topic {topic} has {found} partitions, and had {expected}: start again with the new number")]
+    PartitionsChanged {
+        /// The topic.
+        topic: Topic,
+        /// What it had.
+        expected: u32,
+        /// What it has.
+        found: u32,
+    },
     /// The consumer has left its group.
     #[error("the consumer has left its group")]
     Left,
@@ -323,4 +350,28 @@ pub trait Queue: Send + Sync + 'static {
     /// The newest payload of every key of one partition of a compacted topic, in key order, keys without payload left
     /// out. Reads everything that was acknowledged before the call.
     fn read_compacted(&self, slot: &Slot) -> impl Future<Output = Ending<Vec<(Bytes, Bytes)>>> + Send;
+}
+
+/// What Kafka takes for the name of a topic.
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !matches!(name, "" | "." | "..") && name.len() <= 249 && name.bytes().all(is_allowed)
+}
+
+/// Adds a topic to those of one subscription, once; all must have the same number of partitions.
+fn count_topic(counted: &mut Vec<(Topic, u32)>, topic: &Topic, partitions: u32) -> Result<(), QueueError> {
+    if let Some((first, first_partitions)) = counted.first()
+        && *first_partitions != partitions
+    {
+        return Err(QueueError::PartitionCounts {
+            first: first.clone(),
+            first_partitions: *first_partitions,
+            second: topic.clone(),
+            second_partitions: partitions,
+        });
+    }
+    if !counted.iter().any(|(known, _)| known == topic) {
+        counted.push((topic.clone(), partitions));
+    }
+    Ok(())
 }

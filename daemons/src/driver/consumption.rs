@@ -214,6 +214,10 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
                 self.disown(&partitions);
                 self.happen(QueueEvent::Lost { epoch, partitions });
             }
+            // Replication of what they said has to be asked for again: nothing here knows what that was.
+            ConsumerEvent::Gone { slot, from, upto, .. } => {
+                tracing::error!(%slot, from = from.0, upto = upto.0, "messages were deleted before they were read");
+            }
             ConsumerEvent::Message(message) => {
                 if self.stopping {
                     return;

@@ -1,6 +1,7 @@
 //! The adapters of real services against the services: the conformance suite of their port, and what only a service
 //! that can break has to show.
 
+mod kafka;
 mod populator;
 mod redis;
 mod zookeeper;
@@ -10,8 +11,9 @@ use backbeat_tests::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let services = Services::find(&["REDIS", "ZOOKEEPER"]);
+    let services = Services::find(&["KAFKA", "REDIS", "ZOOKEEPER"]);
     let mut tests = redis::tests(&services);
     tests.extend(zookeeper::tests(&services));
+    tests.extend(kafka::tests(&services));
     suite::run(tests)
 }

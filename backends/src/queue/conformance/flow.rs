@@ -5,7 +5,8 @@ use std::time::Duration;
 use backbeat_core::id::Partition;
 
 use super::{
-    QueueHarness, assignment, event, fill, message, messages, number, numbers, quiet, subscribe, with_topic,
+    QueueHarness, assignment, fill, message, messages, number, numbers, quiet, revocation, subscribe,
+    with_topic,
 };
 use crate::conformance::applied;
 use crate::queue::{Consumer, ConsumerEvent, Producer, Queue, Record, Slot};
@@ -50,7 +51,7 @@ pub async fn a_new_assignment_is_not_paused(harness: &impl QueueHarness) {
     fill(&queue, &topic, 0, 0..1).await;
     quiet(&first).await;
     let second = subscribe(&queue, "group", &topic).await;
-    assert!(matches!(event(&first).await, ConsumerEvent::Revoked { .. }));
+    revocation(&first).await;
     first.release(epoch);
     let (ones, twos) = tokio::join!(assignment(&first), assignment(&second));
     let owner = if ones.1.iter().any(|(slot, _)| slot.partition == Partition(0)) { &first } else { &second };
@@ -74,16 +75,18 @@ pub async fn a_cancelled_next_takes_nothing_with_it(harness: &impl QueueHarness)
     let (queue, topic) = with_topic(harness).await;
     let consumer = subscribe(&queue, "group", &topic).await;
     assignment(&consumer).await;
+    let producer = queue.producer();
     let mut taken = Vec::new();
     for number in 0..30_u32 {
-        let publish = queue.producer().publish(&topic, Record::keyed("one", number.to_string()));
+        let publish = producer.publish(&topic, Record::keyed("one", number.to_string()));
         tokio::select! {
             biased;
             next = consumer.next() => match next.expect("the consumer works") {
                 ConsumerEvent::Message(message) => taken.push(message),
-                ConsumerEvent::Assigned { .. } | ConsumerEvent::Revoked { .. } | ConsumerEvent::Lost { .. } => {
-                    panic!("nothing else happens")
-                }
+                ConsumerEvent::Assigned { .. }
+                | ConsumerEvent::Revoked { .. }
+                | ConsumerEvent::Lost { .. }
+                | ConsumerEvent::Gone { .. } => panic!("nothing else happens"),
             },
             () = tokio::task::yield_now() => {}
         }

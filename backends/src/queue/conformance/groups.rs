@@ -6,8 +6,8 @@ use backbeat_core::call::RefusalKind;
 use backbeat_core::id::{Epoch, Offset, Partition, Topic};
 
 use super::{
-    QueueHarness, assignment, commit, event, fill, message, messages, number, numbers, quiet, subscribe,
-    with_topic,
+    QueueHarness, assignment, commit, event, fill, message, messages, number, numbers, quiet, revocation,
+    shared_out, subscribe, with_topic,
 };
 use crate::conformance::{applied, refused};
 use crate::queue::{Consumer, ConsumerEvent, Group, PARTITIONS_DEFAULT, Queue, QueueError, Slot, TopicSpec};
@@ -68,7 +68,7 @@ pub async fn a_commit_from_an_old_epoch_is_fenced(harness: &impl QueueHarness) {
     let first = subscribe(&queue, "group", &topic).await;
     let taken = message(&first).await;
     let second = subscribe(&queue, "group", &topic).await;
-    assert!(matches!(event(&first).await, ConsumerEvent::Revoked { epoch, .. } if epoch == taken.epoch));
+    assert_eq!(revocation(&first).await.0, taken.epoch);
     first.release(taken.epoch);
     let (epoch, _) = assignment(&first).await;
     assert!(epoch > taken.epoch);
@@ -84,9 +84,7 @@ pub async fn a_commit_to_a_foreign_partition_is_fenced(harness: &impl QueueHarne
     let (queue, topic) = with_topic(harness).await;
     let first = subscribe(&queue, "group", &topic).await;
     let second = subscribe(&queue, "group", &topic).await;
-    let (epoch, mine) = assignment(&first).await;
-    let (_, theirs) = assignment(&second).await;
-    assert_eq!(mine.len() + theirs.len(), PARTITIONS_DEFAULT as usize);
+    let [(epoch, mine), (_, theirs)] = shared_out([&first, &second], PARTITIONS_DEFAULT as usize).await;
     let foreign = &theirs[0].0;
     assert_eq!(refused(first.commit(epoch, foreign, Offset(0)).await), RefusalKind::Fenced);
     assert_eq!(refused(first.commit(Epoch(epoch.0 + 1), &mine[0].0, Offset(0)).await), RefusalKind::Fenced);
@@ -99,11 +97,10 @@ pub async fn a_drained_member_hands_over_without_repetition(harness: &impl Queue
         fill(&queue, &topic, partition, 0..3).await;
     }
     let first = subscribe(&queue, "group", &topic).await;
-    let taken = messages(&first, 5).await;
+    let mut taken = messages(&first, 5).await;
     let second = subscribe(&queue, "group", &topic).await;
-    let ConsumerEvent::Revoked { epoch, partitions } = event(&first).await else {
-        panic!("expected a revocation")
-    };
+    let (epoch, partitions, more) = revocation(&first).await;
+    taken.extend(more);
     assert_eq!(partitions.len(), PARTITIONS_DEFAULT as usize);
     for message in &taken {
         commit(&first, message).await;
@@ -134,7 +131,7 @@ pub async fn no_message_of_a_revoked_partition_is_delivered(harness: &impl Queue
     fill(&queue, &topic, 0, 0..10).await;
     message(&first).await;
     let _second = subscribe(&queue, "group", &topic).await;
-    assert!(matches!(event(&first).await, ConsumerEvent::Revoked { epoch: revoked, .. } if revoked == epoch));
+    assert_eq!(revocation(&first).await.0, epoch);
     quiet(&first).await;
     first.release(epoch);
     assert!(matches!(event(&first).await, ConsumerEvent::Assigned { epoch: next, .. } if next > epoch));
@@ -147,7 +144,7 @@ pub async fn a_member_that_does_not_drain_loses_its_partitions_and_comes_back(ha
     let slow = subscribe(&queue, "group", &topic).await;
     let taken = message(&slow).await;
     let second = subscribe(&queue, "group", &topic).await;
-    assert!(matches!(event(&slow).await, ConsumerEvent::Revoked { .. }));
+    revocation(&slow).await;
     let (epoch, partitions) = assignment(&second).await;
     assert!(epoch > taken.epoch);
     assert_eq!(partitions.len(), PARTITIONS_DEFAULT as usize, "the slow member owns nothing");
@@ -155,7 +152,7 @@ pub async fn a_member_that_does_not_drain_loses_its_partitions_and_comes_back(ha
     assert_eq!(refused(late), RefusalKind::Fenced);
     assert_eq!(number(&message(&second).await), 0, "what the slow member did not commit comes again");
     assert!(matches!(event(&slow).await, ConsumerEvent::Lost { epoch, .. } if epoch == taken.epoch));
-    let (both, _) = tokio::join!(assignment(&slow), assignment(&second));
+    let [both, _] = shared_out([&slow, &second], PARTITIONS_DEFAULT as usize).await;
     assert_eq!(both.1.len(), 2);
 }
 
@@ -164,7 +161,7 @@ pub async fn leaving_hands_the_partitions_over(harness: &impl QueueHarness) {
     let (queue, topic) = with_topic(harness).await;
     let first = subscribe(&queue, "group", &topic).await;
     let second = subscribe(&queue, "group", &topic).await;
-    let (ones, twos) = tokio::join!(assignment(&first), assignment(&second));
+    let [ones, twos] = shared_out([&first, &second], PARTITIONS_DEFAULT as usize).await;
     assert_eq!((ones.1.len(), twos.1.len()), (2, 2));
     first.leave().await;
     assert_eq!(assignment(&second).await.1.len(), PARTITIONS_DEFAULT as usize);
@@ -183,10 +180,10 @@ pub async fn the_same_partition_of_all_topics_has_one_owner(harness: &impl Queue
     let first = queue.subscribe(&group, &topics).await.expect("equal partition counts");
     let second = queue.subscribe(&group, &topics).await.expect("equal partition counts");
     let third = queue.subscribe(&group, &topics).await.expect("equal partition counts");
-    let owned = tokio::join!(assignment(&first), assignment(&second), assignment(&third));
+    let owned = shared_out([&first, &second, &third], topics.len() * PARTITIONS_DEFAULT as usize).await;
     let mut owner: BTreeMap<Partition, usize> = BTreeMap::new();
     let mut slots = 0;
-    for (index, (_, partitions)) in [owned.0, owned.1, owned.2].into_iter().enumerate() {
+    for (index, (_, partitions)) in owned.into_iter().enumerate() {
         for (slot, _) in partitions {
             slots += 1;
             assert_eq!(*owner.entry(slot.partition).or_insert(index), index, "{slot} has another owner");

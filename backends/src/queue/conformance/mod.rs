@@ -18,6 +18,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use backbeat_core::id::{Epoch, Offset, Partition, Topic};
+use futures_util::future::select_all;
 
 use super::{Consumer, ConsumerEvent, Group, Message, Producer, Queue, Record, Slot, TopicSpec};
 use crate::conformance::applied;
@@ -45,7 +46,10 @@ pub trait DurableQueueHarness {
 #[macro_export]
 macro_rules! queue_conformance {
     ($adapter:ident, $harness:expr) => {
-        $crate::conformance_cases! { $adapter, $harness, queue;
+        $crate::queue_conformance!(conformance_cases, $adapter, $harness);
+    };
+    ($stamp:ident, $adapter:ident, $harness:expr) => {
+        $crate::$stamp! { $adapter, $harness, queue;
             a_message_comes_back_as_it_was_published,
             keys_go_to_the_partition_of_the_partitioner,
             an_explicit_partition_wins_over_the_key,
@@ -84,7 +88,10 @@ macro_rules! queue_conformance {
 #[macro_export]
 macro_rules! durable_queue_conformance {
     ($adapter:ident, $harness:expr) => {
-        $crate::conformance_cases! { $adapter, $harness, queue;
+        $crate::durable_queue_conformance!(conformance_cases, $adapter, $harness);
+    };
+    ($stamp:ident, $adapter:ident, $harness:expr) => {
+        $crate::$stamp! { $adapter, $harness, queue;
             messages_and_commits_survive_a_restart,
             offsets_go_on_after_a_restart,
             a_compacted_topic_survives_a_restart,
@@ -117,9 +124,52 @@ async fn assignment(consumer: &impl Consumer) -> (Epoch, Vec<(Slot, Offset)>) {
         match event(consumer).await {
             ConsumerEvent::Assigned { epoch, partitions } => return (epoch, partitions),
             ConsumerEvent::Revoked { epoch, .. } => consumer.release(epoch),
-            ConsumerEvent::Lost { .. } | ConsumerEvent::Message(_) => {}
+            ConsumerEvent::Lost { .. } | ConsumerEvent::Gone { .. } | ConsumerEvent::Message(_) => {}
         }
     }
+}
+
+/// Takes events until a revocation, and says what came before it: a join is heard of when it is heard of, and messages
+/// may come until then.
+async fn revocation(consumer: &impl Consumer) -> (Epoch, Vec<Slot>, Vec<Message>) {
+    let mut before = Vec::new();
+    loop {
+        match event(consumer).await {
+            ConsumerEvent::Revoked { epoch, partitions } => return (epoch, partitions, before),
+            ConsumerEvent::Message(message) => before.push(message),
+            other @ (ConsumerEvent::Assigned { .. }
+            | ConsumerEvent::Lost { .. }
+            | ConsumerEvent::Gone { .. }) => {
+                panic!("expected a revocation, got {other:?}")
+            }
+        }
+    }
+}
+
+/// Drives members until every one of them owns something and all together own `slots` partitions: members that join
+/// one after another may see assignments in between.
+async fn shared_out<C: Consumer, const N: usize>(
+    consumers: [&C; N],
+    slots: usize,
+) -> [(Epoch, Vec<(Slot, Offset)>); N] {
+    let mut owned = [const { (Epoch(0), Vec::new()) }; N];
+    while owned.iter().any(|(_, own)| own.is_empty())
+        || owned.iter().map(|(_, own)| own.len()).sum::<usize>() != slots
+    {
+        let next = consumers.iter().map(|consumer| Box::pin(event(*consumer)));
+        let (event, index, _) = select_all(next).await;
+        let own = &mut owned[index];
+        match event {
+            ConsumerEvent::Assigned { epoch, partitions } => *own = (epoch, partitions),
+            ConsumerEvent::Revoked { epoch, .. } => {
+                own.1.clear();
+                consumers[index].release(epoch);
+            }
+            ConsumerEvent::Lost { .. } => own.1.clear(),
+            ConsumerEvent::Gone { .. } | ConsumerEvent::Message(_) => {}
+        }
+    }
+    owned
 }
 
 /// The next message; assignments pass, a revocation is released.
@@ -128,7 +178,7 @@ async fn message(consumer: &impl Consumer) -> Message {
         match event(consumer).await {
             ConsumerEvent::Message(message) => return message,
             ConsumerEvent::Revoked { epoch, .. } => consumer.release(epoch),
-            ConsumerEvent::Lost { .. } | ConsumerEvent::Assigned { .. } => {}
+            ConsumerEvent::Lost { .. } | ConsumerEvent::Gone { .. } | ConsumerEvent::Assigned { .. } => {}
         }
     }
 }
