@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Replication allocates and frees small things on many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     backbeat::cli::run()
 }

@@ -24,6 +24,10 @@ use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::{Value, json};
 
+/// The same as in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SITE: &str = "site";
 const TIME_MAX: Duration = Duration::from_mins(1);
 const ANSWER_MAX: usize = 16 << 20;
