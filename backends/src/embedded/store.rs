@@ -12,12 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Writes that wait for the writer before callers have to wait to enqueue theirs.
 const WAITING_MAX: usize = 1024;
 /// Writes that share one commit at most: bounds the time of one commit.
 const GROUP_MAX: usize = 512;
+/// From the end of one commit to the next: under load more writes share a commit, which costs as much for one as for many. Who
+/// writes alone finds the last commit longer ago than this and waits for nothing.
+const COMMIT_GAP: Duration = Duration::from_micros(500);
 /// The store's own table: the number of the last group commit.
 const OWN: Table = Table("embedded");
 const OWN_COMMIT: &[u8] = b"commit";
@@ -367,7 +371,11 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
+        let mut ended: Option<Instant> = None;
         while let Some(first) = self.waiting.blocking_recv() {
+            if let Some(left) = ended.and_then(|ended| COMMIT_GAP.checked_sub(ended.elapsed())) {
+                thread::sleep(left);
+            }
             let mut group = vec![first];
             while group.len() < GROUP_MAX
                 && let Ok(next) = self.waiting.try_recv()
@@ -375,6 +383,7 @@ impl Writer {
                 group.push(next);
             }
             self.commit(group);
+            ended = Some(Instant::now());
         }
     }
 

@@ -11,18 +11,20 @@ use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use super::dialer::Dialer;
+use super::passage::{Interrupted, Passage, Stream, Turned};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Time to open a connection.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Idle connections are given up before common servers give them up.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
@@ -98,7 +100,7 @@ impl ClientError {
 /// What is sent along.
 pub struct Body {
     bytes: u64,
-    stream: UnsyncBoxBody<Bytes, BoxError>,
+    stream: Stream,
 }
 
 impl Body {
@@ -122,7 +124,7 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self { bytes, stream: stream.map_err(Into::into).boxed_unsync() }
+        Self { bytes, stream: stream.map_err(|error| Interrupted::from(error.into())).boxed_unsync() }
     }
 }
 
@@ -190,27 +192,37 @@ pub struct SignedClient {
     endpoint: String,
     credentials: Credentials,
     region: String,
-    http: Client<Dialer, UnsyncBoxBody<Bytes, BoxError>>,
+    way: Way,
+}
+
+/// How the server is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    Network(Client<HttpConnector, Stream>),
+    InProcess(Passage),
 }
 
 impl SignedClient {
     /// A client of the server at `endpoint` (`host:port`, plain HTTP).
     pub fn new(endpoint: impl Into<String>, credentials: Credentials, region: impl Into<String>) -> Self {
-        Self::dialling(Dialer::tcp(), endpoint, credentials, region)
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .build(connector);
+        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::Network(http) }
     }
 
-    /// A client of the server that `dialer` reaches and that calls itself `endpoint`.
-    pub fn dialling(
-        dialer: Dialer,
+    /// A client of the server of this process behind `passage`, which calls itself `endpoint`.
+    pub fn in_process(
+        passage: Passage,
         endpoint: impl Into<String>,
         credentials: Credentials,
         region: impl Into<String>,
     ) -> Self {
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME_MAX)
-            .build(dialer);
-        Self { endpoint: endpoint.into(), credentials, region: region.into(), http }
+        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::InProcess(passage) }
     }
 
     /// Host and port of the server.
@@ -227,21 +239,32 @@ impl SignedClient {
     ///
     /// # Errors
     /// [`ClientError`]; an HTTP status is never an error here.
-    pub async fn send(
-        &self,
-        request: Request,
-        time_max: Duration,
-    ) -> Result<Response<Incoming>, ClientError> {
+    pub async fn send(&self, request: Request, time_max: Duration) -> Result<Response<Stream>, ClientError> {
         let request = self.build(request)?;
         let endpoint = || self.endpoint.clone();
-        match tokio::time::timeout(time_max, self.http.request(request)).await {
-            Err(_) => Err(ClientError::TimedOut { endpoint: endpoint(), time_max }),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => {
-                Err(ClientError::Connect { endpoint: endpoint(), message: chain(&error) })
+        let answered = async {
+            match &self.way {
+                Way::Network(http) => match http.request(request).await {
+                    Ok(response) => {
+                        let stream =
+                            |body: Incoming| body.map_err(|error| Interrupted::from(BoxError::from(error)));
+                        Ok(response.map(|body| stream(body).boxed_unsync()))
+                    }
+                    Err(error) if error.is_connect() => {
+                        Err(ClientError::Connect { endpoint: endpoint(), message: chain(&error) })
+                    }
+                    Err(error) => Err(ClientError::Broken { endpoint: endpoint(), message: chain(&error) }),
+                },
+                Way::InProcess(passage) => passage.send(request).await.map_err(|turned| match turned {
+                    Turned::Away(why) => {
+                        ClientError::Connect { endpoint: endpoint(), message: why.to_owned() }
+                    }
+                    Turned::Off(why) => ClientError::Broken { endpoint: endpoint(), message: why.to_owned() },
+                }),
             }
-            Ok(Err(error)) => Err(ClientError::Broken { endpoint: endpoint(), message: chain(&error) }),
-        }
+        };
+        let timed_out = |_| ClientError::TimedOut { endpoint: endpoint(), time_max };
+        tokio::time::timeout(time_max, answered).await.map_err(timed_out)?
     }
 
     /// Sends a request and collects an answer of at most `bytes_max` bytes within `time_max`.
@@ -256,14 +279,10 @@ impl SignedClient {
     ) -> Result<Response<Bytes>, ClientError> {
         let exchange = async {
             let (head, body) = self.send(request, time_max).await?.into_parts();
-            let body = Limited::new(body, bytes_max)
-                .collect()
-                .await
-                .map_err(|error| ClientError::Broken {
-                    endpoint: self.endpoint.clone(),
-                    message: error.to_string(),
-                })?
-                .to_bytes();
+            let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
+                ClientError::Broken { endpoint: self.endpoint.clone(), message: error.to_string() }
+            })?;
+            let body = body.to_bytes();
             Ok(Response::from_parts(head, body))
         };
         tokio::time::timeout(time_max, exchange)
@@ -275,7 +294,7 @@ impl SignedClient {
         ClientError::Invalid { endpoint: self.endpoint.clone(), message: error.to_string() }
     }
 
-    fn build(&self, request: Request) -> Result<http::Request<UnsyncBoxBody<Bytes, BoxError>>, ClientError> {
+    fn build(&self, request: Request) -> Result<http::Request<Stream>, ClientError> {
         let mut target = format!("http://{}{}", self.endpoint, percent_encode(&request.path, true));
         for (number, (name, value)) in request.query.iter().enumerate() {
             let sign = if number == 0 { '?' } else { '&' };

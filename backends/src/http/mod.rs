@@ -1,7 +1,7 @@
 //! HTTP towards S3 servers: requests signed with AWS Signature Version 4, over TCP or within the process.
 
 mod client;
-mod dialer;
+mod passage;
 
 pub use client::{Body, ClientError, Credentials, Request, SignedClient, percent_encode};
-pub use dialer::{Dialer, Stream, Visitors};
+pub use passage::{Answering, Door, Handler, Interrupted, Passage, Stream, passage};

@@ -12,10 +12,11 @@ use super::patience::{SteadyBody, SteadyStream};
 use super::read::Partial;
 use super::s3::Surface;
 use super::tolerant::Routes;
+use crate::http::{Handler, Interrupted};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::auth::{Credentials, SecretKey};
@@ -53,12 +54,15 @@ pub async fn serve(
     entrances: impl Into<Entrances>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let mut entrances = entrances.into();
-    if !entrances.local_addr()?.ip().is_loopback() {
+    let Entrances { network, door } = entrances.into();
+    if !network.local_addr()?.ip().is_loopback() {
         let problem = "the embedded site answers on loopback addresses only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
     }
     let service = service(&site);
+    if let Some(door) = &door {
+        door.open(handler(&site, &service));
+    }
     let places = Arc::new(Semaphore::new(site.config().limits.connections_max));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -66,12 +70,14 @@ pub async fn serve(
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (entrances.accept().await, place)
+            (network.accept().await, place)
         };
         tokio::select! {
             () = &mut shutdown => break,
             (accepted, place) = accepted => match accepted {
-                Ok(stream) => {
+                Ok((stream, _)) => {
+                    // Of a connection that is gone already, its first read tells the same.
+                    stream.set_nodelay(true).unwrap_or_else(|error| tracing::debug!(%error, "a connection is gone"));
                     let connection = connection(stream, Arc::clone(&site), service.clone(), stopped.clone());
                     connections.spawn(async move {
                         connection.await;
@@ -86,10 +92,18 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(entrances);
+    drop(network);
     // Nobody listens if there is no connection.
     stop.send_replace(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        let left = async {
+            if let Some(door) = &door {
+                door.close().await;
+            }
+        };
+        let closed = async { while connections.join_next().await.is_some() {} };
+        tokio::join!(left, closed)
+    };
     if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
         tracing::warn!("requests were cut off");
         connections.shutdown().await;
@@ -144,11 +158,27 @@ pub(super) async fn connection<IO>(
     }
 }
 
-async fn answer(
+/// What answers those who come through the process.
+fn handler(site: &Arc<Site>, service: &S3Service) -> Handler {
+    let (site, service) = (Arc::clone(site), service.clone());
+    Arc::new(move |request| {
+        let answering = answer(Arc::clone(&site), service.clone(), request);
+        Box::pin(async move {
+            let Ok(response) = answering.await;
+            response.map(|body| body.map_err(Interrupted::from).boxed_unsync())
+        })
+    })
+}
+
+async fn answer<B>(
     site: Arc<Site>,
     service: S3Service,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+    request: Request<B>,
+) -> Result<Response<Body>, Infallible>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let path = request.uri().path();
     let is_internal = path.starts_with(BACKBEAT) || path.starts_with(METADATA);
     // Only uniqueness matters; without entropy the zeros say that there was none.

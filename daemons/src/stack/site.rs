@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use backbeat_backends::credentials::Credentials;
 use backbeat_backends::credentials::account::StaticCredentials;
 use backbeat_backends::embedded::StoreOptions;
-use backbeat_backends::http::{Credentials as Keys, Dialer, SignedClient};
+use backbeat_backends::http::{Credentials as Keys, SignedClient, passage};
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
 use backbeat_backends::site::raft_log::serve_raft_log;
 use backbeat_backends::site::{self, Account, Limits, ReplicationEndpoint, Site, SiteConfig};
@@ -100,17 +100,17 @@ impl RunningSite {
         servers: &mut JoinSet<Result<()>>,
     ) -> Reach {
         let site = Arc::clone(&self.0);
-        let (dialer, visitors) = Dialer::in_process();
+        let (passage, door) = passage();
         servers.spawn(async move {
             let ended = format!("the site {} ended", site.config().name);
             let stop = async move {
                 // A sender that is gone means stop, too.
                 stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
             };
-            site::serve(site, (listener, visitors), stop).await.context(ended)
+            site::serve(site, (listener, door), stop).await.context(ended)
         });
         let keys = Keys::new(ACCESS_KEY, SECRET_KEY);
-        Reach(SignedClient::dialling(dialer, address.to_string(), keys, REGION))
+        Reach(SignedClient::in_process(passage, address.to_string(), keys, REGION))
     }
 }
 

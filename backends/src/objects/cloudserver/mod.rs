@@ -16,14 +16,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
-use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use self::answer::{refused, unreadable, without_answer};
 use super::body::{BodyError, ByteStream};
 use super::{BucketState, Capabilities, DataWrite, ObjectSite, PartRange};
 use crate::credentials::{CredentialSource, Credentials, CredentialsError};
-use crate::http::{Body, Request, SignedClient};
+use crate::http::{Body, Request, SignedClient, Stream};
 
 /// The stored state that a metadata write may replace; its absence in an answer tells a site that does not compare.
 const IF_REVISION: &str = "x-backbeat-if-revision";
@@ -141,7 +140,7 @@ impl<C: CredentialSource> CloudServer<C> {
     }
 
     /// The head of an answer to a read of bytes, or what was refused.
-    async fn open(&self, answer: Response<Incoming>) -> Ending<ByteStream> {
+    async fn open(&self, answer: Response<Stream>) -> Ending<ByteStream> {
         if !answer.status().is_success() {
             let (head, body) = answer.into_parts();
             let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX).collect();
@@ -161,7 +160,7 @@ impl<C: CredentialSource> CloudServer<C> {
 
 /// The chunks of an answer; one that is too long in coming ends the stream.
 fn chunks(
-    body: Incoming,
+    body: Stream,
     time_max: Duration,
 ) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + 'static {
     stream::unfold(Some(BodyStream::new(body)), move |state| async move {

@@ -11,7 +11,7 @@ use super::*;
 use crate::conformance::{applied, refused};
 use crate::credentials::account::StaticCredentials;
 use crate::embedded::Closed;
-use crate::http::Dialer;
+use crate::http::passage;
 use crate::objects::Versioning;
 use crate::objects::conformance::{ObjectsHarness, md5_hex};
 use crate::site::{Account, Entrances, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
@@ -42,15 +42,22 @@ struct Served {
 
 impl Served {
     async fn over_network() -> Self {
-        Self::start(|listener| (Dialer::tcp(), listener.into())).await
+        Self::start(|listener, endpoint| {
+            (SignedClient::new(endpoint, (&keys()).into(), "us-east-1"), listener.into())
+        })
+        .await
     }
 
     async fn in_process() -> Self {
-        let (dialer, visitors) = Dialer::in_process();
-        Self::start(|listener| (dialer, (listener, visitors).into())).await
+        let (passage, door) = passage();
+        Self::start(|listener, endpoint| {
+            let client = SignedClient::in_process(passage, endpoint, (&keys()).into(), "us-east-1");
+            (client, (listener, door).into())
+        })
+        .await
     }
 
-    async fn start(open: impl FnOnce(TcpListener) -> (Dialer, Entrances)) -> Self {
+    async fn start(open: impl FnOnce(TcpListener, String) -> (SignedClient, Entrances)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let account = Account {
             access_key: keys().access_key,
@@ -73,11 +80,10 @@ impl Served {
         let site = site.await.expect("the site opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let endpoint = listener.local_addr().expect("an address").to_string();
-        let (dialer, entrances) = open(listener);
+        let (client, entrances) = open(listener, endpoint);
         let (stop, stopped) = oneshot::channel();
         let closed = site.closed();
         let serving = tokio::spawn(serve(site, entrances, async { drop(stopped.await) }));
-        let client = SignedClient::dialling(dialer, endpoint, (&keys()).into(), "us-east-1");
         let credentials = Arc::new(StaticCredentials::new(keys()));
         let adapter = CloudServer::over(vec![client.clone()], credentials, limits());
         Self { adapter, client, stop, serving, closed, _directory: directory }
@@ -152,13 +158,17 @@ async fn a_site_that_has_stopped_is_not_reached_and_its_store_is_closed() {
 
 #[tokio::test]
 async fn a_site_that_stops_before_it_answers_leaves_the_ending_unknown() {
-    let (dialer, mut visitors) = Dialer::in_process();
-    let client = SignedClient::dialling(dialer, "site:80", (&keys()).into(), "us-east-1");
+    let (passage, door) = passage();
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    door.open(Arc::new(move |_| {
+        asked.send(()).expect("somebody listens");
+        Box::pin(std::future::pending())
+    }));
+    let client = SignedClient::in_process(passage, "site:80", (&keys()).into(), "us-east-1");
     let adapter = CloudServer::over(vec![client], Arc::new(StaticCredentials::new(keys())), limits());
     let gone = async {
-        let mut stream = visitors.accept().await.expect("somebody comes");
-        let mut head = [0; 1];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await.expect("something is asked");
+        was_asked.recv().await.expect("something is asked");
+        drop(door);
     };
     let object = object();
     let (ending, ()) = tokio::join!(adapter.read_metadata(&object), gone);
