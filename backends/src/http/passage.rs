@@ -261,8 +261,12 @@ mod tests {
     use http_body_util::{Full, StreamBody};
     use tokio::sync::oneshot;
 
+    fn whole(bytes: Bytes) -> Stream {
+        Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    }
+
     fn full(text: &'static str) -> Stream {
-        Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
+        whole(Bytes::from_static(text.as_bytes()))
     }
 
     fn request(method: Method, declared: u64, body: Stream) -> Request<Stream> {
@@ -276,11 +280,9 @@ mod tests {
             Box::pin(async move {
                 assert_eq!(request.uri(), "/bucket/key?acl");
                 let mut response = Response::new(Stream::default());
-                match request.into_body().collect().await {
-                    Ok(body) => {
-                        *response.body_mut() =
-                            Full::new(body.to_bytes()).map_err(|never| match never {}).boxed_unsync()
-                    }
+                let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+                match body {
+                    Ok(bytes) => *response.body_mut() = whole(bytes),
                     Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
                 }
                 response
