@@ -25,10 +25,8 @@ fn built(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = env::var_os(variable) {
         return Ok(PathBuf::from(path));
     }
-    // .../target/PROFILE/deps/SUITE
     let suite = env::current_exe().context("failed to find the path of this suite")?;
-    let profile =
-        suite.parent().and_then(Path::parent).context("the suite lies outside of a target directory")?;
+    let profile = profile(&suite).context("the suite lies outside of a target directory")?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(workspace()).args(["build", "--quiet", "--package", name, "--bin", name]);
     cargo.arg("--target-dir").arg(profile.parent().context("no target directory")?);
@@ -40,6 +38,13 @@ fn built(name: &str, variable: &str) -> Result<PathBuf> {
         bail!("cannot build {name}: {status}");
     }
     Ok(profile.join(name))
+}
+
+/// The directory of the profile that the program `path` was built with: .../target/PROFILE/deps/SUITE, or
+/// .../target/PROFILE/PROGRAM.
+fn profile(path: &Path) -> Option<&Path> {
+    let directory = path.parent()?;
+    if directory.ends_with("deps") { directory.parent() } else { Some(directory) }
 }
 
 /// Runs `backbeat` with `arguments` and `input`, to its end.
@@ -62,4 +67,16 @@ pub fn run(arguments: &[&str], input: &str) -> Result<Output> {
     // A process that ends without reading its input is fine; what it says is judged by the caller.
     drop(writer.join());
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_and_programs_find_the_profile_they_were_built_with() {
+        for path in ["/target/release/deps/cli-0123", "/target/release/bench"] {
+            assert_eq!(profile(Path::new(path)), Some(Path::new("/target/release")), "{path}");
+        }
+    }
 }
