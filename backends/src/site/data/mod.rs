@@ -3,37 +3,43 @@
 //!
 //! Bytes belong to an object only once a metadata commit says so. Those that no commit mentions are gone: with the value
 //! that holds them, or when the site opens next.
+//!
+//! Read in the order of a piece's life: how it is received ([`receiving`]), small ones perhaps to wait for their metadata
+//! ([`waiting`]); what a write changes about it and how that settles ([`changes`]); what the store then says of it
+//! ([`row`]); how it is read ([`reader`]). Beneath them lie the names ([`keys`]), the files ([`files`]), and the count of
+//! bytes ([`used`]).
 
+mod changes;
 mod files;
+mod keys;
+mod reader;
+mod receiving;
 mod row;
 mod used;
 mod waiting;
 
+pub(super) use changes::{DataChanges, Settlement};
 pub(super) use files::Hold;
+pub(super) use keys::random_hex;
+pub(super) use reader::Reader;
+pub(super) use receiving::{Incoming, SMALL_MAX, Stored};
 pub(super) use row::{BYTES, DATA, DataOwner, DataRow, Place};
 
 use super::metadata::SiteError;
-use crate::embedded::{KeyRange, Read, Store, StoreError, WriteTxn};
-use bytes::{Bytes, BytesMut};
-use files::{DataFiles, NewFile, Unmentioned};
-use md5::{Digest, Md5};
+use crate::embedded::{KeyRange, Read, Store, StoreError};
+use bytes::Bytes;
+use files::DataFiles;
+use keys::key_in_store;
+use receiving::Lies;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio::task::JoinHandle;
+use tokio::io::AsyncSeekExt;
 use used::{Counted, Used};
 use waiting::Waiting;
 
 /// The folder of data files in the data directory.
 const FOLDER: &str = "data";
-/// Data of at most so many bytes is small. An upload keeps no more in memory, 32 MiB for all connections of a site; and
-/// beyond it the two disk syncs of a file cost less than writing the bytes does.
-pub(super) const SMALL_MAX: usize = 32 << 10;
-/// Bytes read from a file at once.
-const CHUNK: usize = 64 << 10;
 
 /// The data of one site.
 #[derive(Clone, Debug)]
@@ -43,81 +49,11 @@ pub(super) struct DataStore {
     waiting: Waiting,
 }
 
-/// Data that is being received. Dropped before it is finished, it leaves nothing.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    files: DataFiles,
-    md5: Md5,
-    counted: Counted,
-    gathered: Gathered,
-}
-
-#[derive(Debug)]
-enum Gathered {
-    Memory(Vec<u8>),
-    File(NewFile),
-}
-
-/// Data that is all there and that no commit mentions yet: dropped, it leaves nothing. If it is large it is durable.
-#[derive(Debug)]
-pub(super) struct Stored {
-    key: String,
-    counted: Counted,
-    lies: Lies,
-}
-
-#[derive(Debug)]
-enum Lies {
-    Memory(Bytes),
-    File(Unmentioned),
-}
-
-/// Bytes of one data key that are being read.
-#[derive(Debug)]
-pub(super) enum Reader {
-    /// All of them.
-    Memory(Bytes),
-    /// As many of a file.
-    File(File, u64),
-}
-
-/// What one write does with data. Nothing is so before the write is durable.
-#[derive(Debug)]
-pub(super) struct DataChanges {
-    waiting: Waiting,
-    added: Vec<Stored>,
-    /// Keys and sizes of what waited in memory and lies in the store now.
-    admitted: Vec<(String, u64)>,
-    /// Keys of files that nothing mentions any more.
-    superfluous: Vec<String>,
-    /// Bytes in the store that nothing mentions any more.
-    freed: u64,
-}
-
 /// What the commits know about data.
 #[derive(Debug, Default)]
 struct Known {
     files: BTreeSet<String>,
     bytes_in_store: u64,
-}
-
-/// Random hexadecimal digits from the operating system.
-pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(hex::encode(bytes))
-}
-
-/// True if a text is a data key of this site: 40 hexadecimal digits.
-fn is_data_key(key: &str) -> bool {
-    key.len() == 40 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// A new key for data in the store. Those of one time lie side by side, so that a commit touches few pages.
-fn key_in_store() -> io::Result<String> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    Ok(format!("{}{}", hex::encode(&ms.to_be_bytes()[2..]), random_hex::<14>()?))
 }
 
 fn of_store(error: StoreError) -> io::Error {
@@ -188,12 +124,7 @@ impl DataStore {
 
     /// Starts to receive data.
     pub(super) fn receive(&self) -> Incoming {
-        Incoming {
-            files: self.files.clone(),
-            md5: Md5::new(),
-            counted: Counted::new(self.files.used(), 0),
-            gathered: Gathered::Memory(Vec::new()),
-        }
+        Incoming::new(self.files.clone())
     }
 
     fn in_store(&self, key: &str) -> io::Result<Option<Bytes>> {
@@ -253,208 +184,12 @@ impl DataStore {
 
     /// What one write does with data.
     pub(super) fn changes(&self) -> DataChanges {
-        DataChanges {
-            waiting: self.waiting.clone(),
-            added: Vec::new(),
-            admitted: Vec::new(),
-            superfluous: Vec::new(),
-            freed: 0,
-        }
+        DataChanges::new(self.waiting.clone())
     }
 
     /// What makes the data changes of a write true once its outcome is known. It does not hold the store.
     pub(super) fn settlement(&self) -> Settlement {
         Settlement(self.files.clone())
-    }
-}
-
-/// Makes the data changes of writes true.
-pub(super) struct Settlement(DataFiles);
-
-impl Settlement {
-    /// Keeps what a durable write has added, and removes what it made superfluous: answers what to wait for. After a
-    /// refused one the data that it was for goes; after one with an unknown outcome everything stays until the site opens
-    /// next and knows.
-    pub(super) fn settle(
-        self,
-        changes: DataChanges,
-        outcome: Result<(), &StoreError>,
-    ) -> Option<JoinHandle<()>> {
-        if outcome.is_err_and(StoreError::is_definite) {
-            return None;
-        }
-        for stored in changes.added {
-            stored.keep();
-        }
-        if outcome.is_err() {
-            return None;
-        }
-        for (key, size) in changes.admitted {
-            match changes.waiting.take(&key) {
-                Some(counted) => counted.keep(),
-                // Another write of the same commit has admitted it, too, and a third had removed it in between.
-                None => self.0.used().more(size),
-            }
-        }
-        self.0.used().less(changes.freed);
-        self.0.remove(changes.superfluous)
-    }
-}
-
-/// Writes bytes and the row of data that nothing mentions yet.
-fn put(txn: &mut WriteTxn<'_>, key: &str, bytes: Option<Bytes>) -> DataRow {
-    let place = match bytes {
-        None => Place::File,
-        Some(bytes) => {
-            let size = u32::try_from(bytes.len()).expect("large data lies in files");
-            txn.put(BYTES, key, Vec::from(bytes));
-            Place::Store(size)
-        }
-    };
-    let row = DataRow { place, owner: DataOwner::Awaited };
-    txn.put(DATA, key, row.encode());
-    row
-}
-
-impl DataChanges {
-    /// Takes data in. Until it is attached it waits for its metadata.
-    pub(super) fn add(&mut self, txn: &mut WriteTxn<'_>, mut stored: Stored) {
-        let bytes = match &mut stored.lies {
-            Lies::File(_) => None,
-            Lies::Memory(bytes) => Some(std::mem::take(bytes)),
-        };
-        put(txn, &stored.key, bytes);
-        self.added.push(stored);
-    }
-
-    /// What the store says about data; what waits in memory is admitted to it first. Nothing if there is no such data.
-    pub(super) fn row(
-        &mut self,
-        txn: &mut WriteTxn<'_>,
-        data_key: &str,
-    ) -> Result<Option<DataRow>, StoreError> {
-        if let Some(row) = txn.get(DATA, data_key.as_bytes())? {
-            return Ok(Some(DataRow::decode(&row)));
-        }
-        let Some(bytes) = self.waiting.get(data_key) else { return Ok(None) };
-        self.admitted.push((data_key.to_owned(), bytes.len() as u64));
-        Ok(Some(put(txn, data_key, Some(bytes))))
-    }
-
-    /// Notes that data belongs to an object.
-    pub(super) fn attach(txn: &mut WriteTxn<'_>, data_key: &str, owner: DataOwner) -> Result<(), StoreError> {
-        let place =
-            txn.get(DATA, data_key.as_bytes())?.map_or(Place::File, |row| DataRow::decode(&row).place);
-        txn.put(DATA, data_key, DataRow { place, owner }.encode());
-        Ok(())
-    }
-
-    /// Forgets data; its bytes go with this write, or when it is durable.
-    pub(super) fn discard(&mut self, txn: &mut WriteTxn<'_>, data_key: &str) {
-        let place = match txn.get(DATA, data_key.as_bytes()) {
-            Ok(None) => return,
-            Ok(Some(row)) => Some(DataRow::decode(&row).place),
-            // The row is damaged: the data lies here or there.
-            Err(_) => None,
-        };
-        txn.delete(DATA, data_key);
-        match place {
-            Some(Place::Store(size)) => {
-                txn.delete(BYTES, data_key);
-                self.freed += u64::from(size);
-            }
-            Some(Place::File) => self.superfluous.push(data_key.into()),
-            None => {
-                txn.delete(BYTES, data_key);
-                self.superfluous.push(data_key.into());
-            }
-        }
-    }
-}
-
-impl Incoming {
-    /// Appends bytes.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.md5.update(bytes);
-        self.counted.add(bytes.len() as u64);
-        match &mut self.gathered {
-            Gathered::Memory(gathered) if gathered.len() + bytes.len() <= SMALL_MAX => {
-                gathered.extend_from_slice(bytes);
-            }
-            Gathered::Memory(gathered) => {
-                let mut file = self.files.create().await?;
-                file.write(gathered).await?;
-                file.write(bytes).await?;
-                self.gathered = Gathered::File(file);
-            }
-            Gathered::File(file) => file.write(bytes).await?,
-        }
-        Ok(())
-    }
-
-    /// Bytes so far.
-    pub(super) fn size(&self) -> u64 {
-        self.counted.bytes()
-    }
-
-    /// Lower-case hexadecimal MD5 of the bytes so far.
-    pub(super) fn md5(&self) -> String {
-        hex::encode(self.md5.clone().finalize())
-    }
-
-    /// Ends it; what is large is made durable.
-    pub(super) async fn finish(self) -> io::Result<Stored> {
-        let (key, lies) = match self.gathered {
-            Gathered::Memory(bytes) => (key_in_store()?, Lies::Memory(bytes.into())),
-            Gathered::File(file) => {
-                let (key, unmentioned) = file.finish().await?;
-                (key, Lies::File(unmentioned))
-            }
-        };
-        Ok(Stored { key, counted: self.counted, lies })
-    }
-}
-
-impl Stored {
-    /// Its data key.
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Begins to read it.
-    pub(super) async fn read(&self, data: &DataStore) -> io::Result<Reader> {
-        match &self.lies {
-            Lies::Memory(bytes) => Ok(Reader::Memory(bytes.clone())),
-            Lies::File(_) => Ok(Reader::File(data.files.read(&self.key).await?, self.counted.bytes())),
-        }
-    }
-
-    /// It is mentioned: the bytes stay.
-    fn keep(self) {
-        self.counted.keep();
-        if let Lies::File(unmentioned) = self.lies {
-            unmentioned.keep();
-        }
-    }
-}
-
-impl Reader {
-    /// The next bytes; none at the end.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        match self {
-            Self::Memory(bytes) => Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
-            Self::File(_, 0) => Ok(None),
-            Self::File(file, left) => {
-                let wanted = usize::try_from((*left).min(CHUNK as u64)).unwrap_or(CHUNK);
-                let mut chunk = BytesMut::with_capacity(wanted);
-                let read = file.take(wanted as u64).read_buf(&mut chunk).await?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                *left -= read as u64;
-                Ok(Some(chunk.freeze()))
-            }
-        }
     }
 }
 
@@ -470,6 +205,7 @@ pub(super) fn parsers(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::WriteTxn;
 
     const SIZES: [usize; 4] = [0, 9, SMALL_MAX, SMALL_MAX + 1];
 
@@ -482,10 +218,6 @@ mod tests {
         for chunk in vec![7; size].chunks(1000) {
             incoming.write(chunk).await.unwrap();
         }
-        assert_eq!(incoming.size(), size as u64);
-        assert_eq!(incoming.md5(), hex::encode(Md5::digest(vec![7; size])));
-        // What is in memory is bounded.
-        assert_eq!(matches!(incoming.gathered, Gathered::Memory(_)), size <= SMALL_MAX);
         incoming.finish().await.unwrap()
     }
 
