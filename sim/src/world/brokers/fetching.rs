@@ -11,6 +11,16 @@ use crate::scenario::SECOND;
 use crate::world::process::Ev;
 use crate::world::{Item, World, topic_of};
 
+/// Who reads a partition: a process in one of its lives, under one assignment, which has the partition at `index`.
+#[derive(Clone, Copy)]
+struct Reader {
+    to: ProcId,
+    life: u32,
+    generation: u32,
+    index: usize,
+    tp: TopicPartition,
+}
+
 impl<R: Rules> World<R> {
     /// Schedules a fetch, unless one is scheduled or nothing may flow.
     pub(in crate::world) fn fetch_later(&mut self, to: ProcId, tp: TopicPartition) {
@@ -64,24 +74,25 @@ impl<R: Rules> World<R> {
             return;
         }
         assignment.fetches[index][usize::from(tp.topic)].scheduled = false;
+        let reader = Reader { to, life, generation, index, tp };
         if self.strikes(Fault::FetchLate) {
             let delay = self.struck.below(12 * SECOND);
-            self.hand_over_late(to, life, generation, index, tp, delay);
+            self.hand_over_late(reader, delay);
             return;
         }
         let burst = self.dice.between(1, 8);
         for _ in 0..burst {
-            if !self.hand_over(to, life, generation, index, tp) {
-                return;
-            }
+            let Some(ev) = self.take_message(reader) else { return };
+            self.step(to, ev);
         }
-        let more = self.peek(to, generation, index, tp, topic);
+        let more = self.peek(reader, topic);
         if more {
             self.fetch_later(to, tp);
         }
     }
 
-    fn peek(&self, to: ProcId, generation: u32, index: usize, tp: TopicPartition, topic: Topic) -> bool {
+    fn peek(&self, reader: Reader, topic: Topic) -> bool {
+        let Reader { to, generation, index, tp, .. } = reader;
         let process = &self.processes[to.index()];
         let Some(assignment) = process.assignment.as_ref().filter(|owned| owned.generation == generation)
         else {
@@ -91,32 +102,11 @@ impl<R: Rules> World<R> {
         assignment.open[index] && next.0 < self.queue.log(topic, tp.partition.0 as usize).records.len() as u64
     }
 
-    /// Hands one message over. Returns whether another one may follow.
-    fn hand_over(
-        &mut self,
-        to: ProcId,
-        life: u32,
-        generation: u32,
-        index: usize,
-        tp: TopicPartition,
-    ) -> bool {
-        let Some(ev) = self.take_message(to, life, generation, index, tp) else { return false };
-        self.step(to, ev);
-        true
-    }
-
     /// Hands one message over after `delay`, even if the assignment it was read under is over by then.
-    fn hand_over_late(
-        &mut self,
-        to: ProcId,
-        life: u32,
-        generation: u32,
-        index: usize,
-        tp: TopicPartition,
-        delay: u64,
-    ) {
+    fn hand_over_late(&mut self, reader: Reader, delay: u64) {
         let at = self.now() + delay;
-        let Some(ev) = self.take_message(to, life, generation, index, tp) else { return };
+        let Some(ev) = self.take_message(reader) else { return };
+        let Reader { to, life, generation, index, tp } = reader;
         self.schedule.push(at, Item::Deliver { to, life, ev });
         if let Some(assignment) = &mut self.process(to).assignment {
             assignment.fetches[index][usize::from(tp.topic)].scheduled = true;
@@ -125,14 +115,8 @@ impl<R: Rules> World<R> {
     }
 
     /// The next message of a partition for its consumer.
-    fn take_message(
-        &mut self,
-        to: ProcId,
-        life: u32,
-        generation: u32,
-        index: usize,
-        tp: TopicPartition,
-    ) -> Option<Ev> {
+    fn take_message(&mut self, reader: Reader) -> Option<Ev> {
+        let Reader { to, life, generation, index, tp } = reader;
         let process = &mut self.processes[to.index()];
         if !process.up || process.life != life || process.machine.is_none() {
             return None;
