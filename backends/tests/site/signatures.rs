@@ -5,6 +5,7 @@ use base64_simd::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -42,6 +43,15 @@ fn signature(text: &str) -> String {
     STANDARD.encode_to_string(mac.finalize().into_bytes())
 }
 
+/// A site with an object at `/bucket/key`, and the directory that it lives in.
+async fn site_with_object() -> (TempDir, Server) {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    server.client.bucket("bucket", true).await;
+    server.client.put("/bucket/key", "hello").await.expect(200);
+    (directory, server)
+}
+
 /// Header lines with a signature of version 2, whose date is in the header of that name.
 fn signed(method: &str, resource: &str, name: &str, date: &str) -> String {
     let (plain, amz) = if name == "date" { (date, String::new()) } else { ("", format!("{name}:{date}\n")) };
@@ -64,11 +74,8 @@ fn expect(answer: &str, status: u16, text: &str) {
 
 #[tokio::test]
 async fn signatures_of_version_2_age_on_every_route() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path()).await;
+    let (_directory, server) = site_with_object().await;
     let client = &server.client;
-    client.bucket("bucket", true).await;
-    client.put("/bucket/key", "hello").await.expect(200);
     let now = now(client).await;
     // Method, target, and what of the target is signed.
     let routes = [
@@ -135,11 +142,8 @@ async fn signatures_of_version_2_age_on_every_route() {
 
 #[tokio::test]
 async fn presigned_targets_of_version_2_end_when_they_say() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path()).await;
+    let (_directory, server) = site_with_object().await;
     let client = &server.client;
-    client.bucket("bucket", true).await;
-    client.put("/bucket/key", "hello").await.expect(200);
     let open = presigned("/bucket/key", 4_000_000_000);
     expect(&answer(client, "GET", &open, "", "").await, 200, "hello");
     // Only the end counts, and headers that the protocol library would not take do not matter.
@@ -154,11 +158,8 @@ async fn presigned_targets_of_version_2_end_when_they_say() {
 
 #[tokio::test]
 async fn what_a_signature_does_not_cover_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path()).await;
+    let (_directory, server) = site_with_object().await;
     let client = &server.client;
-    client.bucket("bucket", true).await;
-    client.put("/bucket/key", "hello").await.expect(200);
     let now = now(client).await;
     let own = "x-scal-version-id: 1\r\n";
     for path in ["/bucket/key", "/_/backbeat/metadata/bucket/key", "/bucket?replication"] {
