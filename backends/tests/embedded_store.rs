@@ -98,6 +98,24 @@ async fn concurrent_writers_share_commits() {
 }
 
 #[tokio::test]
+async fn a_thread_may_hold_a_store_until_its_very_end() {
+    thread_local!(static HELD: std::cell::RefCell<Option<Store>> = const { std::cell::RefCell::new(None) });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let thread = std::thread::spawn(move || {
+        // Known to the thread before anything that opening a store leaves there, it is dropped after that.
+        HELD.set(None);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(get(&store, "key"), None);
+        let closed = store.closed();
+        HELD.set(Some(store));
+        closed
+    });
+    thread.join().unwrap().wait().await;
+    Store::open(directory.path()).expect("nobody has it");
+}
+
+#[tokio::test]
 async fn a_refused_closure_leaves_nothing_and_the_others_of_its_group_stay() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();

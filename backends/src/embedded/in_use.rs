@@ -16,13 +16,16 @@ pub(super) struct InUse {
 
 impl InUse {
     pub(super) fn new(file: &Arc<Path>) -> Self {
-        Self { before: IN_USE.replace(Some(Arc::clone(file))) }
+        // A thread that is ending may have nothing left to remember it in: what its own thread-locals held is closed then.
+        let before = IN_USE.try_with(|before| before.replace(Some(Arc::clone(file))));
+        Self { before: before.ok().flatten() }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        IN_USE.set(self.before.take());
+        let before = self.before.take();
+        IN_USE.try_with(|file| file.replace(before)).ok();
     }
 }
 
