@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 const WAITING_MAX: usize = 1024;
 /// Writes that share one commit at most: bounds the time of one commit.
 const GROUP_MAX: usize = 512;
-/// From the end of one commit to the next: under load more writes share a commit, which costs as much for one as for many. Who
-/// writes alone finds the last commit longer ago than this and waits for nothing.
+/// From the end of a commit that many writes shared to the next one: under load still more share a commit, which costs as much for
+/// one as for many. Who writes alone waits for nothing.
 const COMMIT_GAP: Duration = Duration::from_micros(500);
 /// The store's own table: the number of the last group commit.
 const OWN: Table = Table("embedded");
@@ -371,9 +371,9 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let mut ended: Option<Instant> = None;
+        let mut shared: Option<Instant> = None;
         while let Some(first) = self.waiting.blocking_recv() {
-            if let Some(left) = ended.and_then(|ended| COMMIT_GAP.checked_sub(ended.elapsed())) {
+            if let Some(left) = shared.and_then(|ended| COMMIT_GAP.checked_sub(ended.elapsed())) {
                 thread::sleep(left);
             }
             let mut group = vec![first];
@@ -382,8 +382,9 @@ impl Writer {
             {
                 group.push(next);
             }
+            let is_shared = group.len() > 1;
             self.commit(group);
-            ended = Some(Instant::now());
+            shared = is_shared.then(Instant::now);
         }
     }
 
