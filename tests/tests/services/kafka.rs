@@ -50,15 +50,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         assert!(cases.iter().any(|(case, _)| *case == name), "there is no case {name} to leave out: {why}");
     }
     cases.retain(|(name, _)| NOT_PROMISED.iter().all(|(left_out, _)| left_out != name));
-    let mut tests: Vec<Test> = cases
-        .into_iter()
-        .map(|(name, case)| {
-            Test::new(name, address.clone(), move || {
-                case();
-                Ok(())
-            })
-        })
-        .collect();
+    let mut tests = crate::conformance(cases, &address);
     for (name, test) in [
         ("kafka::a_key_goes_where_upstreams_producer_sends_it", partitioner as fn(String)),
         ("kafka::what_retention_has_eaten_is_named_at_the_start", gone_at_the_start),

@@ -6,8 +6,9 @@ mod populator;
 mod redis;
 mod zookeeper;
 
+use backbeat_backends::conformance::Case;
 use backbeat_tests::services::Services;
-use backbeat_tests::suite;
+use backbeat_tests::suite::{self, Test};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,4 +17,15 @@ fn main() -> ExitCode {
     tests.extend(zookeeper::tests(&services));
     tests.extend(kafka::tests(&services));
     suite::run(tests)
+}
+
+/// The cases of a port's suite, which need the service at `address`.
+fn conformance(cases: Vec<Case>, address: &Result<String, String>) -> Vec<Test> {
+    let tests = cases.into_iter().map(|(name, case)| {
+        Test::new(name, address.clone(), move || {
+            case();
+            Ok(())
+        })
+    });
+    tests.collect()
 }

@@ -25,15 +25,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         move || Shared::at(place)
     };
     let cases = stats_conformance!(conformance_list, redis, make());
-    let mut tests: Vec<Test> = cases
-        .into_iter()
-        .map(|(name, case)| {
-            Test::new(name, address.clone(), move || {
-                case();
-                Ok(())
-            })
-        })
-        .collect();
+    let mut tests = crate::conformance(cases, &address);
     let own = redis_program();
     for (name, test) in [
         ("redis::one_that_is_down_is_unavailable_and_back_when_it_is", down_and_back as fn() -> Result<()>),

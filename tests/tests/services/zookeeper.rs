@@ -30,15 +30,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         async move || Folder::at(&place)
     };
     let cases = coordination_conformance!(conformance_list, zookeeper, make());
-    let mut tests: Vec<Test> = cases
-        .into_iter()
-        .map(|(name, case)| {
-            Test::new(name, address.clone(), move || {
-                case();
-                Ok(())
-            })
-        })
-        .collect();
+    let mut tests = crate::conformance(cases, &address);
     for (name, test) in [
         ("zookeeper::a_member_whose_session_expired_registers_again", members as fn(&str)),
         ("zookeeper::a_session_that_the_server_does_not_hear_of_ends", silence),
