@@ -19,7 +19,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_millis(500);
 /// Repairs of one commit.
 const REPAIRS_MAX: usize = 256;
 
-/// A placeholder: exactly these two members.
+/// A placeholder: exactly these two members, the id not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placeholder {
     pub(super) version_id: VersionId,
@@ -41,7 +41,8 @@ impl Placeholder {
             return None;
         }
         let document: Document = serde_json::from_str(json).ok()?;
-        document.is_placeholder.then(|| Self { version_id: document.version_id.into() })
+        let is_placeholder = document.is_placeholder && !document.version_id.is_empty();
+        is_placeholder.then(|| Self { version_id: document.version_id.into() })
     }
 
     /// With the blanks that upstream writes.
@@ -120,5 +121,6 @@ mod tests {
         assert_eq!(placeholder.to_json(), json);
         assert_eq!(Placeholder::parse(r#"{"isPHD":false,"versionId":"x"}"#), None);
         assert_eq!(Placeholder::parse(r#"{"isPHD":true,"versionId":"x","key":"k"}"#), None);
+        assert_eq!(Placeholder::parse(r#"{"isPHD":true,"versionId":""}"#), None, "found by the fuzzer");
     }
 }
