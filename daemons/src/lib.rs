@@ -4,8 +4,10 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod consumers;
 pub mod demo;
 pub mod directory;
 pub mod driver;
 pub mod metrics;
 pub mod stack;
+pub mod timestamp;

@@ -9,7 +9,6 @@ mod pause;
 pub mod report;
 mod retry;
 mod routes;
-pub mod timestamp;
 
 use std::io;
 use std::net::IpAddr;

@@ -15,7 +15,6 @@ use backbeat_core::model::VersionRef;
 use backbeat_core::time::WallTime;
 
 use super::report::{self, Parked, SiteStatus};
-use super::timestamp;
 use crate::directory::Backups;
 use crate::driver::Topics;
 use crate::driver::counters::{self, Counters, INTERVAL_MS};
@@ -25,6 +24,7 @@ use crate::driver::processor::{ProcessorHandle, load_exceptions};
 use crate::driver::status::StatusHandle;
 use crate::driver::{Publisher, Sites};
 use crate::metrics::Registry;
+use crate::timestamp;
 
 /// Intervals of five minutes in a day.
 const INTERVALS: i64 = 288;

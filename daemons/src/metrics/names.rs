@@ -51,6 +51,8 @@ families! {
         "Objects queued for another attempt.";
     DELIVERY_REPORTS: Kind::Counter, "s3_backbeat_queue_delivery_reports_total",
         "Messages acknowledged by the queue, by outcome.";
+    CONSUMED_MESSAGE_AT: Kind::Gauge, "s3_backbeat_queue_latest_consumed_message_timestamp",
+        "When the newest message that was consumed had been published, in seconds since the epoch.";
     CONSUME_EVENT_AT: Kind::Gauge, "s3_backbeat_queue_latest_consume_event_timestamp",
         "When a message was last consumed, in seconds since the epoch.";
     REBALANCES: Kind::Counter, "s3_backbeat_queue_rebalance_total",

@@ -1,4 +1,4 @@
-//! ISO 8601 times in UTC with milliseconds, as the API writes and reads them.
+//! ISO 8601 times in UTC with milliseconds, as the API and the state of pauses write and read them.
 
 use backbeat_core::time::WallTime;
 
@@ -40,6 +40,44 @@ pub fn parse(text: &str) -> Option<WallTime> {
     Some(WallTime::from_millis(days * DAY_MS + seconds * 1_000 + ms))
 }
 
+/// Reads every form in which installations store dates: what [`parse`] reads, the same with an offset from UTC, and what a
+/// JavaScript date becomes as text (`Tue Feb 11 2025 07:30:00 GMT+0000 (UTC)`).
+pub fn parse_any(text: &str) -> Option<WallTime> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    if let Some(time) = parse(text) {
+        return Some(time);
+    }
+    if let Some((local, hours, minutes)) = text.rsplit_once(':').and_then(|(rest, minutes)| {
+        let at = rest.len().checked_sub(3)?;
+        Some((rest.get(..at)?, rest.get(at..)?, minutes))
+    }) && local.starts_with(|first: char| first.is_ascii_digit())
+    {
+        return shifted(&format!("{local}Z"), hours, minutes);
+    }
+    let mut words = text.split_ascii_whitespace();
+    let (_, month, day, year, time, zone) =
+        (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let offset = zone.strip_prefix("GMT")?;
+    let (hours, minutes) =
+        if offset.is_empty() { ("+00", "00") } else { (offset.get(..3)?, offset.get(3..)?) };
+    shifted(&format!("{year}-{month:02}-{day}T{time}Z"), hours, minutes)
+}
+
+/// A local time as the UTC time that it is, so many signed hours and minutes away.
+fn shifted(local: &str, hours: &str, minutes: &str) -> Option<WallTime> {
+    let sign = match hours.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
+    let minutes = number(hours.get(1..)?)? * 60 + number(minutes)?;
+    Some(WallTime::from_millis(parse(local)?.as_millis() - sign * minutes * 60_000))
+}
+
 fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
     let mut parts = text.split(between).map(|part| {
         let digits = !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -70,7 +108,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn dates_are_read_in_every_form_that_is_stored_somewhere() {
+        for text in [
+            "2025-02-11T07:30:00.000Z",
+            "2025-02-11T07:30:00+00:00",
+            "2025-02-11T08:30:00.000+01:00",
+            "2025-02-11T02:00:00-05:30",
+            "Tue Feb 11 2025 07:30:00 GMT+0000 (Coordinated Universal Time)",
+            "Tue Feb 11 2025 09:30:00 GMT+0200",
+            "Tue Feb 11 2025 07:30:00 GMT",
+        ] {
+            assert_eq!(parse_any(text), Some(WallTime::from_millis(1_739_259_000_000)), "{text}");
+        }
+        for text in [
+            "",
+            "soon",
+            "2025-02-11",
+            "2025-02-11T07:30:00",
+            "Tue Feb 11 2025",
+            ":\u{e9}:",
+            "T\u{e9}\u{e9}:0",
+        ] {
+            assert_eq!(parse_any(text), None, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "\\PC*") {
+            parse_any(&text);
+        }
+
         #[test]
         fn what_is_written_is_read(ms in -62_000_000_000_000_i64..253_000_000_000_000) {
             let time = WallTime::from_millis(ms);
