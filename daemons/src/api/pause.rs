@@ -10,9 +10,7 @@ use serde_json::{Map, Value};
 
 use super::operator::{Operator, OperatorError, answered};
 use crate::driver::Sites;
-
-/// Where the state of each site is kept (API reference 3.1).
-const STATE: &str = "/backbeat/replication/state";
+use crate::pause::STATE;
 
 /// Writers that change a node at the same time try again so often.
 const ATTEMPTS: usize = 5;

@@ -93,7 +93,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// Starts writing log lines to standard error, from `level` on; `RUST_LOG` overrides it.
 fn start_logging(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    crate::logging::start(level);
 }

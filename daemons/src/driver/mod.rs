@@ -16,6 +16,7 @@ mod position;
 pub mod processor;
 mod progress;
 mod publisher;
+mod renewal;
 mod sites;
 pub mod status;
 mod topics;
@@ -26,6 +27,7 @@ pub use observe::{ProcessorObserver, StatusObserver};
 pub use position::PositionNodes;
 pub use progress::Progress;
 pub use publisher::{Publisher, Publishing};
+pub use renewal::Renewed;
 pub use sites::Sites;
 pub use topics::Topics;
 
