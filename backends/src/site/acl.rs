@@ -4,11 +4,11 @@
 use super::access;
 use super::bucket;
 use super::config::Account;
-use super::data::random_hex;
 use super::error::{Outcome, Refusal};
 use super::headers::{header, insert};
 use super::metadata::Site;
 use super::object::shown_version;
+use super::random::random_hex;
 use super::versioning::{self, Wanted};
 use backbeat_core::model::{ObjectMd, RawJson};
 use http::HeaderMap;

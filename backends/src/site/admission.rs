@@ -4,7 +4,7 @@
 
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
-use super::server;
+use super::uri::BACKBEAT;
 use http::{HeaderMap, Method, Uri};
 
 /// What a request adds.
@@ -20,7 +20,7 @@ enum Adds {
 impl Adds {
     fn of(method: &Method, uri: &Uri) -> Self {
         let path = uri.path();
-        if let Some(route) = path.strip_prefix(server::BACKBEAT) {
+        if let Some(route) = path.strip_prefix(BACKBEAT) {
             let is_data = route.starts_with("data/");
             return if is_data && *method == Method::PUT { Self::Replica } else { Self::Nothing };
         }

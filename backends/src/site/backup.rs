@@ -1,7 +1,8 @@
 //! A copy of a site while it is in use: a snapshot of its store, and another name for every file that the snapshot
 //! mentions.
 
-use super::metadata::{Site, SiteError};
+use super::error::SiteError;
+use super::metadata::Site;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -4,7 +4,6 @@ use super::acl::{Acl, Of};
 use super::changes::{Changes, Records};
 use super::config::Account;
 use super::cors::CorsRule;
-use super::data::random_hex;
 use super::error::{Outcome, Refusal};
 use super::lifecycle::Lifecycle;
 use super::lock::DefaultLock;
@@ -12,6 +11,7 @@ use super::metadata::Site;
 use super::multipart;
 use super::notification::Notification;
 use super::placeholder::Placeholder;
+use super::random::uuid;
 use super::replication::ReplicationRules;
 use super::tags::BucketTag;
 use backbeat_core::model::{METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
@@ -65,13 +65,6 @@ pub(super) struct BucketInfo {
     pub(super) notification_configuration: Option<Notification>,
     pub(super) tags: Vec<BucketTag>,
     quota_max: u64,
-}
-
-/// A version 4 UUID.
-pub(super) fn uuid() -> Outcome<String> {
-    let hex = random_hex::<16>()?;
-    let variant = ["8", "9", "a", "b"][usize::from(hex.as_bytes()[16] & 3)];
-    Ok(format!("{}-{}-4{}-{variant}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..]))
 }
 
 impl BucketInfo {

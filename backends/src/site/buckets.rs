@@ -5,7 +5,7 @@ use super::acl::{Acl, Of};
 use super::bucket::{self, Versioning, VersioningStatus};
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
-use super::object::timestamp;
+use super::timestamp::timestamp;
 use s3s::dto::{
     Bucket, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
     DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,

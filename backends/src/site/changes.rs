@@ -3,24 +3,16 @@
 use super::config::SiteConfig;
 use super::data::{DataChanges, DataOwner, Stored};
 use super::error::Outcome;
-use super::journal::{EntryKind, JournalEntry, JournalRecord, last_sequence};
+use super::journal::{EntryKind, JOURNAL, JournalEntry, JournalRecord, META, NEXT, last_sequence};
 use super::timestamp::{iso, system_ms};
 use crate::embedded::{KeyRange, Read, StoreError, Table, WriteTxn};
 use backbeat_core::model::VersionId;
 
 /// Metadata: `<db> NUL <key>` to JSON text. Databases are buckets and CloudServer's internal ones.
 pub(super) const RECORDS: Table = Table("site-metadata");
-/// The journal: sequence number, big-endian, to the record's JSON.
-pub(super) const JOURNAL: Table = Table("site-journal");
-/// Single values of the site.
-pub(super) const META: Table = Table("site");
 /// Placeholders to repair: due time in milliseconds, big-endian, then the metadata key.
 pub(super) const REPAIRS: Table = Table("site-repairs");
 
-/// In [`META`]: random text fixed at creation.
-pub(super) const EPOCH: &[u8] = b"epoch";
-/// In [`META`]: the sequence number of the next journal record.
-pub(super) const NEXT: &[u8] = b"journal-next";
 /// In [`META`]: the last time a version id was made of, its rank in that millisecond and the count of ids.
 const CLOCK: &[u8] = b"version-clock";
 

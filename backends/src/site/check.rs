@@ -1,9 +1,10 @@
 //! Checking a site that is not in use: every record against its checksum, the data of every object against the size and
 //! the MD5 that metadata has of it.
 
-use super::changes::{JOURNAL, RECORDS};
+use super::changes::RECORDS;
 use super::data::{BYTES, DATA, DataRow, DataStore, Place};
-use super::metadata::SiteError;
+use super::error::SiteError;
+use super::journal::JOURNAL;
 use crate::embedded::{DATABASE_FILE, OlderFormat, Read as _, Store, StoreError, StoreOptions};
 use backbeat_core::model::ObjectMd;
 use md5::{Digest, Md5};

@@ -2,7 +2,7 @@
 //! and how those of parts become the one of an object.
 
 use super::error::{Outcome, Refusal};
-use super::object::quoted;
+use super::json::quoted;
 use backbeat_core::model::ObjectMd;
 use crc_fast::CrcAlgorithm;
 use http::HeaderMap;

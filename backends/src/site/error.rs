@@ -5,6 +5,7 @@ use backbeat_core::model::MetadataError;
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode};
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 /// A refusal with its S3 code, HTTP status and message (wire reference 0.4).
 #[derive(Clone, Debug, thiserror::Error)]
@@ -142,4 +143,29 @@ impl From<Refusal> for S3Error {
         error.set_status_code(refusal.status);
         error
     }
+}
+
+/// Why a site cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SiteError {
+    /// Its store cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its data folder cannot.
+    #[error("cannot use {folder}: {error}")]
+    Data {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The configuration does not make sense.
+    #[error("site {name}: {problem}")]
+    Configuration {
+        /// The site.
+        name: String,
+        /// What is wrong and what to do.
+        problem: &'static str,
+    },
 }

@@ -1,9 +1,18 @@
 //! The journal of a site: every metadata change in the order in which it was committed.
 
-use super::changes::{EPOCH, JOURNAL, META, NEXT};
-use crate::embedded::{KeyRange, Read, Store, StoreError};
+use crate::embedded::{KeyRange, Read, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// The journal: sequence number, big-endian, to the record's JSON.
+pub(super) const JOURNAL: Table = Table("site-journal");
+/// Single values of the site.
+pub(super) const META: Table = Table("site");
+
+/// In [`META`]: random text fixed at creation.
+pub(super) const EPOCH: &[u8] = b"epoch";
+/// In [`META`]: the sequence number of the next journal record.
+pub(super) const NEXT: &[u8] = b"journal-next";
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 //! matter of the lifecycle extension, which reads them here.
 
 use super::access::signer;
-use super::bucket::{self, uuid};
+use super::bucket;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
-use super::object::timestamp;
+use super::random::uuid;
+use super::timestamp::timestamp;
 use super::timestamp::{iso, parse_iso};
 use s3s::dto::{
     AbortIncompleteMultipartUpload, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,

@@ -1,45 +1,15 @@
 //! The site: its configuration, its store and its data, and the two ways to its metadata: snapshots and commits.
 
-use super::changes::{Changes, EPOCH, META};
+use super::changes::Changes;
 use super::cloud::Cloud;
 use super::config::{Account, SiteConfig};
-use super::data::{DATA, DataOwner, DataRow, DataStore, random_hex};
+use super::data::{DATA, DataOwner, DataRow, DataStore};
 use super::error::{Outcome, Refusal};
-use super::journal::{Journal, last_sequence};
-use super::placeholder;
-use crate::embedded::{Closed, KeyRange, Read, ReadTxn, Store, StoreError, StoreOptions};
+use super::journal::Journal;
+use crate::embedded::{Closed, KeyRange, ReadTxn, Store, StoreError};
 use crate::http::{Credentials, SignedClient};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// Length of the group in version ids.
-const GROUP_LENGTH_MAX: usize = 7;
-
-/// Why a site cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SiteError {
-    /// Its store cannot.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its data folder cannot.
-    #[error("cannot use {folder}: {error}")]
-    Data {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The configuration does not make sense.
-    #[error("site {name}: {problem}")]
-    Configuration {
-        /// The site.
-        name: String,
-        /// What is wrong and what to do.
-        problem: &'static str,
-    },
-}
 
 /// A whole S3 site over one data directory. Serve it with [`super::serve`].
 #[derive(Debug)]
@@ -54,43 +24,19 @@ pub struct Site {
 }
 
 impl Site {
-    /// Opens, or creates, the site of a data directory: sweeps data files that no commit mentions and starts to repair
-    /// placeholders.
-    ///
-    /// # Errors
-    /// The store's, the file system's, or a configuration that does not make sense.
-    pub async fn open(config: SiteConfig) -> Result<Arc<Self>, SiteError> {
-        Self::open_with(config, StoreOptions::default()).await
-    }
-
-    /// [`Site::open`] with options for its store.
-    pub async fn open_with(config: SiteConfig, options: StoreOptions) -> Result<Arc<Self>, SiteError> {
-        let wrong = |problem| SiteError::Configuration { name: config.name.clone(), problem };
-        if config.accounts.is_empty() {
-            return Err(wrong("it has no account: nobody could sign a request"));
-        }
-        if config.replication_group.is_empty() || config.replication_group.chars().count() > GROUP_LENGTH_MAX
-        {
-            return Err(wrong("its replication group must have 1 to 7 characters"));
-        }
-        let directory = config.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || -> Result<_, SiteError> {
-            let store = Store::open_with(&directory, options)?;
-            let data = DataStore::open(store.clone(), &directory)?;
-            Ok((store, data))
-        })
-        .await;
-        let (store, data) = opened.map_err(|_| wrong("opening it panicked"))??;
-        ensure_epoch(&store).await?;
-        let (end, watched) = watch::channel(store.read(|txn| last_sequence(txn))?);
-        let journal = Journal::open(store.clone(), watched)?;
+    /// A site out of what was opened.
+    pub(super) fn new(
+        config: SiteConfig,
+        store: Store,
+        data: DataStore,
+        end: watch::Sender<u64>,
+        journal: Journal,
+    ) -> Self {
         let locations = config.locations.iter().map(Cloud::new).collect();
         // Requests to the API are not signed.
         let nobody = Credentials::new("", "");
         let api = config.api.as_ref().map(|address| SignedClient::new(address, nobody, "us-east-1"));
-        let site = Arc::new(Self { config: Arc::new(config), store, data, end, journal, locations, api });
-        tokio::spawn(placeholder::repair_forever(Arc::downgrade(&site)));
-        Ok(site)
+        Self { config: Arc::new(config), store, data, end, journal, locations, api }
     }
 
     /// What the site was told.
@@ -194,17 +140,4 @@ impl Site {
         }
         Ok(value)
     }
-}
-
-async fn ensure_epoch(store: &Store) -> Result<(), StoreError> {
-    let fresh = random_hex::<16>()
-        .map_err(|error| StoreError::Io { file: store.file().into(), message: error.to_string() })?;
-    store
-        .write(move |txn| {
-            if txn.get(META, EPOCH)?.is_none() {
-                txn.put(META, EPOCH, fresh);
-            }
-            Ok(())
-        })
-        .await
 }

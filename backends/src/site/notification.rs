@@ -1,9 +1,10 @@
 //! Which events of a bucket go to which queue: kept in the form in which upstream's notification extension reads it.
 
 use super::access::signer;
-use super::bucket::{self, uuid};
+use super::bucket;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
+use super::random::uuid;
 use s3s::dto::{
     FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, NotificationConfigurationFilter,

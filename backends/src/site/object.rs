@@ -3,14 +3,14 @@
 use super::acl::{Acl, Of};
 use super::checksums::{self, Stored};
 use super::config::Account;
-use super::data::random_hex;
 use super::error::{Outcome, Refusal};
 use super::headers::ContentHeaders;
+use super::json::{Writer, quoted};
 use super::lock::Lock;
+use super::random::random_hex;
 use super::timestamp::iso;
 use backbeat_core::model::{Location, ObjectMd, ReplicationInfo};
-use s3s::dto::{ETag, Timestamp, TimestampFormat};
-use std::fmt::Write as _;
+use s3s::dto::ETag;
 
 /// MD5 of nothing.
 const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -49,25 +49,6 @@ pub(super) struct Placement {
     pub(super) replication: ReplicationInfo,
 }
 
-pub(super) struct Writer(pub(super) String);
-
-impl Writer {
-    pub(super) fn member(&mut self, name: &str, json: &str) {
-        let separator = if self.0.len() == 1 { "" } else { "," };
-        write!(self.0, "{separator}{}:{json}", quoted(name)).expect("writing to a string cannot fail");
-    }
-
-    pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.member(name, &quoted(value));
-    }
-
-    pub(super) fn optional(&mut self, name: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.text(name, value);
-        }
-    }
-}
-
 impl Writer {
     /// The members of object lock, where there are some.
     pub(super) fn lock(&mut self, lock: Lock) {
@@ -79,10 +60,6 @@ impl Writer {
             self.text("retentionDate", &iso(retention.until_ms));
         }
     }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// The JSON object of some tags.
@@ -204,11 +181,6 @@ fn location_json(location: &Location, is_copy: bool) -> String {
 
 pub(super) fn etag(md5: &str) -> ETag {
     ETag::Strong(md5.to_owned())
-}
-
-/// A stored time for the protocol library.
-pub(super) fn timestamp(iso: &str) -> Option<Timestamp> {
-    Timestamp::parse(TimestampFormat::DateTime, iso).ok()
 }
 
 /// The version id that clients see: none in a bucket that never had versions.

@@ -1,9 +1,9 @@
 //! What a source writes into `replicationInfo`: which sites a write is for, and what has to be carried over
 //! (wire reference 2.3).
 
-use super::bucket::uuid;
 use super::config::{Account, ReplicationEndpoint};
 use super::error::{Outcome, Refusal};
+use super::random::uuid;
 use backbeat_core::id::Site;
 use backbeat_core::model::{
     Backend, ConfigurationError, ConfigurationRules, ContentFlag, Endpoint, ObjectMd, OverallStatus,

@@ -2,16 +2,17 @@
 
 use super::access::{Accounts, Names, check_date};
 use super::cors::{self, FromPage};
-use super::data::random_hex;
 use super::entrances::Entrances;
 use super::error::Refusal;
 use super::internal::{InternalRoutes, JsonRefusal, error_json, json_error};
 use super::long_path;
 use super::metadata::Site;
 use super::patience::{SteadyBody, SteadyStream};
+use super::random::random_hex;
 use super::read::Partial;
 use super::s3::Surface;
 use super::tolerant::Routes;
+use super::uri::{BACKBEAT, METADATA};
 use crate::http::{Handler, Interrupted};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -33,10 +34,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// What the paths of the engine's routes start with.
-pub(super) const BACKBEAT: &str = "/_/backbeat/";
-/// What the paths of CloudServer's metadata server start with.
-pub(super) const METADATA: &str = "/_/metadata/";
 /// Requests that run when the server stops may end within this time.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left) the next one waits.

@@ -72,7 +72,7 @@ pub(super) fn asked(headers: &HeaderMap) -> Outcome<Vec<(String, String)>> {
         )
     };
     let uri = format!("/?{text}").parse().map_err(|_| refusal())?;
-    let tags: Vec<(String, String)> = super::internal::query(&uri).collect();
+    let tags: Vec<(String, String)> = super::uri::query(&uri).collect();
     let names: BTreeSet<&String> = tags.iter().map(|(name, _)| name).collect();
     let is_plain = |text: &str| is_text_of_a_tag(text, usize::MAX);
     if names.len() < tags.len() || !tags.iter().all(|(name, value)| is_plain(name) && is_plain(value)) {

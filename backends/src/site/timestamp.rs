@@ -1,5 +1,6 @@
 //! Times as metadata writes them: ISO 8601 in UTC with milliseconds.
 
+use s3s::dto::{Timestamp, TimestampFormat};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MS_PER_DAY: u64 = 86_400_000;
@@ -129,6 +130,11 @@ fn digits(text: &str) -> Option<u64> {
 fn of_day(hours: u64, minutes: u64, seconds: u64) -> Option<u64> {
     let is_time = hours <= 23 && minutes <= 59 && seconds <= 60;
     is_time.then_some((hours * 3600 + minutes * 60 + seconds) * 1000)
+}
+
+/// A stored time for the protocol library.
+pub(super) fn timestamp(iso: &str) -> Option<Timestamp> {
+    Timestamp::parse(TimestampFormat::DateTime, iso).ok()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Data in files: one a data key, written aside, made durable, then moved into place. Files are never changed after they
 //! got their name.
 
-use super::keys::{is_data_key, random_hex};
+use super::keys::is_data_key;
 use super::used::Used;
+use crate::site::random::random_hex;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,8 @@
 //! Data keys: what data of a site is called, in its store and in its folder of files.
 
+use crate::site::random::random_hex;
 use std::io;
 use std::time::SystemTime;
-
-/// Random hexadecimal digits from the operating system.
-pub(in crate::site) fn random_hex<const BYTES: usize>() -> io::Result<String> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(hex::encode(bytes))
-}
 
 /// True if a text is a data key of this site: 40 hexadecimal digits.
 pub(super) fn is_data_key(key: &str) -> bool {

@@ -20,12 +20,11 @@ mod waiting;
 
 pub(super) use changes::{DataChanges, Settlement};
 pub(super) use files::Hold;
-pub(super) use keys::random_hex;
 pub(super) use reader::Reader;
 pub(super) use receiving::{Incoming, SMALL_MAX, Stored};
 pub(super) use row::{BYTES, DATA, DataOwner, DataRow, Place};
 
-use super::metadata::SiteError;
+use super::error::SiteError;
 use crate::embedded::{KeyRange, Read, Store, StoreError};
 use bytes::Bytes;
 use files::DataFiles;

@@ -1,11 +1,12 @@
 //! `/_/metadata/admin/...`: what CloudServer hands on to bucketd (wire reference 1.13). This site answers with its own
 //! journal, as the log of raft session 1.
 
-use super::request::{header, query};
+use super::request::header;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
 use crate::site::raft_log::{self, WAIT};
+use crate::site::uri::query;
 use http::StatusCode;
 use s3s::{Body, S3Request, S3Response};
 

@@ -2,13 +2,14 @@
 //! reference 1.10).
 
 use super::answer::json;
-use super::request::{Target, parameter};
+use super::request::Target;
 use crate::site::bucket;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::listing::{self, Entry, Query};
 use crate::site::metadata::Site;
 use crate::site::object::shown_version;
+use crate::site::uri::parameter;
 use crate::site::versioning::Wanted;
 use backbeat_core::model::ObjectMd;
 use http::{StatusCode, Uri};

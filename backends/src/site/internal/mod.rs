@@ -17,16 +17,15 @@ mod proxy;
 mod request;
 
 pub(super) use answer::{JsonRefusal, error_json, json_error};
-pub(crate) use request::query;
 
 use super::access::{INTERNAL, check_internal};
 use super::admission;
 use super::config::Account;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
-use super::server;
+use super::uri::{BACKBEAT, METADATA, decode, parameter};
 use http::{Extensions, HeaderMap, Method, Uri};
-use request::{Target, decode, parameter};
+use request::Target;
 use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 use std::sync::Arc;
@@ -53,11 +52,11 @@ impl S3Route for InternalRoutes {
         if let Some(bucket) = replication_bucket(&request.uri) {
             return Ok(configuration::answer(&self.0, &bucket, request, &account).await?);
         }
-        if request.uri.path().starts_with(server::METADATA) {
+        if request.uri.path().starts_with(METADATA) {
             let answered = admin::answer(&self.0, &request, &account).await;
             return Ok(answered.unwrap_or_else(|refusal| json_error(&refusal)));
         }
-        if !request.uri.path().starts_with(server::BACKBEAT) {
+        if !request.uri.path().starts_with(BACKBEAT) {
             let error = Refusal { code: "InvalidURI", ..Refusal::invalid_argument() };
             return Err(error.with_message("Couldn't parse the specified URI.").into());
         }

@@ -1,13 +1,14 @@
 //! Objects on cloud locations (wire reference 1.7, 1.8): written, tagged and deleted through the site that names them.
 
 use super::answer::json;
-use super::request::{Target, header, parameter, wanted};
+use super::request::{Target, header, wanted};
 use crate::http::Body as Sent;
 use crate::site::bucket;
 use crate::site::cloud::{Attributes, Cloud, KIND};
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
+use crate::site::uri::parameter;
 use crate::site::versioning::{self, Wanted};
 use crate::site::{receive, timestamp};
 use backbeat_core::model::VersionId;

@@ -1,10 +1,10 @@
 //! `/_/backbeat/api/...`: the engine's own API, for whoever reaches only the site (wire reference 1.13).
 
-use super::request::query;
 use crate::http::{Body as Sent, Request};
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
-use crate::site::{receive, server};
+use crate::site::receive;
+use crate::site::uri::{BACKBEAT, query};
 use http::header::CONTENT_TYPE;
 use s3s::{Body, S3Request, S3Response};
 use std::time::Duration;
@@ -16,7 +16,7 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 /// Hands a request on, without its signature, and its answer back.
 pub(super) async fn forward(site: &Site, request: S3Request<Body>) -> Outcome<S3Response<Body>> {
     let api = site.api().ok_or(Refusal::method_not_allowed())?;
-    let rest = request.uri.path()[server::BACKBEAT.len()..].strip_prefix("api").unwrap_or_default();
+    let rest = request.uri.path()[BACKBEAT.len()..].strip_prefix("api").unwrap_or_default();
     let path = super::decode(&format!("/_{rest}"));
     let mut forwarded = Request::new(request.method, path).unsigned();
     for (name, value) in query(&request.uri) {

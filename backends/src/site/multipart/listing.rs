@@ -8,7 +8,8 @@ use crate::site::checksums::put_part_checksum;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::lists::Spelling;
 use crate::site::metadata::Site;
-use crate::site::object::{etag, timestamp};
+use crate::site::object::etag;
+use crate::site::timestamp::timestamp;
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
     Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,

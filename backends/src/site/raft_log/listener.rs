@@ -1,8 +1,8 @@
 //! The raft log on a port of its own, where readers of bucketd look for it: unsigned, therefore on loopback only.
 
 use super::{Answer, WAIT, answer};
-use crate::site::internal::query;
 use crate::site::journal::Journal;
+use crate::site::uri::query;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
