@@ -12,9 +12,9 @@ use backbeat_core::call::Ending;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::call::{ApiError, Call, json_of};
 use super::operator::{Operator, OperatorError};
 use super::report::{Parked, Retry};
-use super::routes::{ApiError, Call, json_of};
 use crate::driver::Sites;
 use crate::driver::counters::INTERVAL_MS;
 

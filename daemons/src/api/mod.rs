@@ -2,6 +2,7 @@
 //!
 //! It listens on loopback and asks for no password, so it refuses what a browser sends on behalf of another site.
 
+mod call;
 mod crr;
 mod explain;
 mod operator;
@@ -29,7 +30,7 @@ pub use operator::{Daemons, Operator, OperatorError, SiteDaemon};
 pub use pause::is_paused;
 
 use crate::driver::Sites;
-use routes::ApiError;
+use call::ApiError;
 
 /// A request body is never larger: a retry of some ten thousand versions.
 const BODY_BYTES_MAX: usize = 4 << 20;

@@ -5,10 +5,9 @@ use std::time::Duration;
 use backbeat_core::id::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{ConsumerContext, StreamConsumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset as Place;
-
-use super::member::Client;
 
 /// Where one partition is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +24,8 @@ pub(super) struct Start {
 
 /// Where each of these partitions is to be read from: the committed offset, else the oldest message. Asks the brokers,
 /// and blocks meanwhile.
-pub(super) fn starts(
-    client: &Client,
+pub(super) fn starts<C: ConsumerContext + 'static>(
+    client: &StreamConsumer<C>,
     partitions: &TopicPartitionList,
     time_max: Duration,
 ) -> KafkaResult<Vec<Start>> {
@@ -51,8 +50,8 @@ pub(super) fn starts(
 }
 
 /// The oldest offset of a partition and the one after its newest.
-pub(super) fn bounds(
-    client: &Client,
+pub(super) fn bounds<C: ConsumerContext + 'static>(
+    client: &StreamConsumer<C>,
     topic: &str,
     partition: i32,
     time_max: Duration,
