@@ -48,6 +48,8 @@ macro_rules! coordination_conformance {
             of_many_conditional_writers_none_is_lost,
             ephemeral_nodes_end_with_their_session,
             an_ephemeral_node_has_no_children,
+            numbers_rise_and_are_never_given_twice,
+            numbered_nodes_end_with_their_session,
             an_expired_session_is_fenced_and_told,
             a_watch_made_before_the_change_is_never_missed,
             a_watch_sees_children_and_creation,
@@ -238,6 +240,50 @@ pub async fn an_ephemeral_node_has_no_children(harness: &impl CoordinationHarnes
     applied(session.create(&path("/member"), data(""), Lifetime::Session).await);
     let below = session.create(&path("/member/below"), data(""), Lifetime::Durable).await;
     assert_eq!(refused(below), RefusalKind::Invalid);
+}
+
+/// Candidates line up in the order in which they came; one that left does not give its place to the next.
+pub async fn numbers_rise_and_are_never_given_twice(harness: &impl CoordinationHarness) {
+    let (one, two) = (harness.connect().await, harness.connect().await);
+    let prefix = path("/line/of/candidate");
+    let mut given = Vec::new();
+    for session in [&one, &two, &one] {
+        given.push(applied(session.create_numbered(&prefix, data("x")).await));
+        // Another parent counts for itself, and what is not numbered stands in nobody's way.
+        applied(session.create_numbered(&path("/other/candidate"), data("")).await);
+    }
+    applied(two.delete(&given[2], Expect::Any).await);
+    create(&two, "/line/of/bystander", "").await;
+    given.push(applied(two.create_numbered(&prefix, data("x")).await));
+    for at in &given {
+        let digits = at.as_str().strip_prefix(prefix.as_str()).expect("the name begins as asked");
+        assert!(digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_digit()), "{at}");
+    }
+    assert!(given.is_sorted_by(|earlier, later| earlier < later), "{given:?}");
+    let names = applied(one.children(&path("/line/of")).await);
+    assert_eq!(names, ["bystander", given[0].name(), given[1].name(), given[3].name()]);
+    assert_eq!(applied(two.read(&given[0]).await).data, data("x"));
+    applied(one.create(&path("/single"), data(""), Lifetime::Session).await);
+    let below = one.create_numbered(&path("/single/candidate"), data("")).await;
+    assert_eq!(refused(below), RefusalKind::Invalid);
+}
+
+/// Who leads is known to be gone.
+pub async fn numbered_nodes_end_with_their_session(harness: &impl CoordinationHarness) {
+    let (leader, next) = (harness.connect().await, harness.connect().await);
+    let prefix = path("/leaders/leader");
+    applied(leader.create_numbered(&prefix, data("")).await);
+    let second = applied(next.create_numbered(&prefix, data("")).await);
+    let mut watch = applied(next.watch(&path("/leaders")).await);
+    harness.expire(&leader).await;
+    assert_eq!(refused(leader.create_numbered(&prefix, data("")).await), RefusalKind::Fenced);
+    loop {
+        let names = applied(next.children(&path("/leaders")).await);
+        if names == [second.name()] {
+            break;
+        }
+        watch.changed().await;
+    }
 }
 
 /// A zombie cannot write through an old session.

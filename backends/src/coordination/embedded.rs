@@ -10,7 +10,7 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::tree::{Change, Plan, SessionId, Tree};
+use super::tree::{Change, Plan, SessionId, Tree, Written};
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
 use crate::embedded::{KeyRange, Read, Store, StoreError, Table};
 
@@ -116,7 +116,7 @@ impl Shared {
         &self,
         session: SessionId,
         plan: impl FnOnce(&Tree) -> Result<Plan, Refusal> + Send,
-    ) -> Ending<NodeVersion> {
+    ) -> Ending<Written> {
         let mut turn = self.turn.lock().await;
         if turn.is_stale {
             // Inside a write, because that is what opens the database again after a disk error.
@@ -134,7 +134,7 @@ impl Shared {
         });
         let plan = match planned {
             Ok(Ok(plan)) => plan,
-            Ok(Err(version)) => return Ending::Applied(version),
+            Ok(Err(written)) => return Ending::Applied(written),
             Err(refusal) => return Ending::Refused(refusal),
         };
         turn.is_stale = true;
@@ -181,7 +181,7 @@ impl EmbeddedSession {
     async fn change(
         &self,
         plan: impl FnOnce(&Tree) -> Result<Plan, Refusal> + Send + 'static,
-    ) -> Ending<NodeVersion> {
+    ) -> Ending<Written> {
         let (shared, session) = (Arc::clone(&self.shared), self.session);
         let change = tokio::spawn(async move { shared.change(session, plan).await });
         change.await.unwrap_or(Ending::Unknown)
@@ -202,12 +202,19 @@ impl Coordination for EmbeddedSession {
 
     async fn create(&self, path: &NodePath, data: Bytes, lifetime: Lifetime) -> Ending<NodeVersion> {
         let (path, session) = (path.clone(), self.session);
-        self.change(move |tree| tree.plan_create(&path, data, lifetime, session)).await
+        let made = self.change(move |tree| tree.plan_create(&path, data, lifetime, session)).await;
+        made.map(|made| made.version)
+    }
+
+    async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
+        let (prefix, session) = (prefix.clone(), self.session);
+        let made = self.change(move |tree| tree.plan_create_numbered(&prefix, data, session)).await;
+        made.map(|made| made.path)
     }
 
     async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
         let path = path.clone();
-        self.change(move |tree| tree.plan_write(&path, data, expect)).await
+        self.change(move |tree| tree.plan_write(&path, data, expect)).await.map(|written| written.version)
     }
 
     async fn delete(&self, path: &NodePath, expect: Expect) -> Ending<()> {

@@ -7,7 +7,7 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::tree::{Plan, SessionId, Tree};
+use super::tree::{Plan, SessionId, Tree, Written};
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
 
 /// A tree in memory.
@@ -80,7 +80,7 @@ impl MemorySession {
         }
     }
 
-    fn change(&self, plan: impl FnOnce(&Tree) -> Result<Plan, Refusal>) -> Ending<NodeVersion> {
+    fn change(&self, plan: impl FnOnce(&Tree) -> Result<Plan, Refusal>) -> Ending<Written> {
         let applied = self.live().and_then(|mut state| {
             let plan = plan(&state.tree)?;
             Ok(state.tree.apply(plan))
@@ -102,11 +102,15 @@ impl Coordination for MemorySession {
     }
 
     async fn create(&self, path: &NodePath, data: Bytes, lifetime: Lifetime) -> Ending<NodeVersion> {
-        self.change(|tree| tree.plan_create(path, data, lifetime, self.session))
+        self.change(|tree| tree.plan_create(path, data, lifetime, self.session)).map(|made| made.version)
+    }
+
+    async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
+        self.change(|tree| tree.plan_create_numbered(prefix, data, self.session)).map(|made| made.path)
     }
 
     async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
-        self.change(|tree| tree.plan_write(path, data, expect))
+        self.change(|tree| tree.plan_write(path, data, expect)).map(|written| written.version)
     }
 
     async fn delete(&self, path: &NodePath, expect: Expect) -> Ending<()> {

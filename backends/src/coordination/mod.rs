@@ -51,6 +51,16 @@ impl NodePath {
         }
     }
 
+    /// This path with a number after its last segment, as stores number nodes.
+    fn numbered(&self, number: impl fmt::Display) -> Self {
+        Self(format!("{}{number:0>10}", self.0).into())
+    }
+
+    /// The last segment: what its parent knows the node by.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(_, name)| name)
+    }
+
     /// The node `name` below this one.
     pub fn child(&self, name: &str) -> Result<Self, InvalidPath> {
         if name.contains('/') {
@@ -146,6 +156,19 @@ pub trait Coordination: Send + Sync + 'static {
         lifetime: Lifetime,
     ) -> impl Future<Output = Ending<NodeVersion>> + Send;
 
+    /// Makes a node that lives as long as the session, and gives its path: `prefix` and a number of ten digits, larger than
+    /// that of every numbered node that was made below the same parent before. Missing nodes above are made as
+    /// [`create`](Self::create) makes them. Numbers begin again when the parent
+    /// is deleted, and with the process of an embedded store, which no such node outlives.
+    ///
+    /// `Unknown` may have left a node whose name nobody knows. It ends with the session, so whoever cannot live with one
+    /// gives the session up.
+    fn create_numbered(
+        &self,
+        prefix: &NodePath,
+        data: Bytes,
+    ) -> impl Future<Output = Ending<NodePath>> + Send;
+
     /// Replaces the data of a node, and gives its new version.
     fn write(
         &self,
@@ -169,4 +192,57 @@ pub trait Coordination: Send + Sync + 'static {
 
     /// Ends the session.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A session that several parts of a process hold. It ends when it is closed, or with the last of them.
+impl<C: Coordination> Coordination for Arc<C> {
+    fn read(&self, path: &NodePath) -> impl Future<Output = Ending<Node>> + Send {
+        C::read(self, path)
+    }
+
+    fn create(
+        &self,
+        path: &NodePath,
+        data: Bytes,
+        lifetime: Lifetime,
+    ) -> impl Future<Output = Ending<NodeVersion>> + Send {
+        C::create(self, path, data, lifetime)
+    }
+
+    fn create_numbered(
+        &self,
+        prefix: &NodePath,
+        data: Bytes,
+    ) -> impl Future<Output = Ending<NodePath>> + Send {
+        C::create_numbered(self, prefix, data)
+    }
+
+    fn write(
+        &self,
+        path: &NodePath,
+        data: Bytes,
+        expect: Expect,
+    ) -> impl Future<Output = Ending<NodeVersion>> + Send {
+        C::write(self, path, data, expect)
+    }
+
+    fn delete(&self, path: &NodePath, expect: Expect) -> impl Future<Output = Ending<()>> + Send {
+        C::delete(self, path, expect)
+    }
+
+    fn children(&self, path: &NodePath) -> impl Future<Output = Ending<Vec<String>>> + Send {
+        C::children(self, path)
+    }
+
+    fn watch(&self, path: &NodePath) -> impl Future<Output = Ending<Watch>> + Send {
+        C::watch(self, path)
+    }
+
+    fn expired(&self) -> impl Future<Output = ()> + Send {
+        C::expired(self)
+    }
+
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        C::close(self)
+    }
 }

@@ -33,7 +33,13 @@ pub(crate) struct Plan {
     pub(crate) changes: Vec<Change>,
     ephemeral: Option<(NodePath, Kept)>,
     gone: Option<NodePath>,
-    /// The version of the node written.
+    written: Written,
+}
+
+/// The node that a plan makes, changes or deletes, and its version afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) path: NodePath,
     pub(crate) version: NodeVersion,
 }
 
@@ -53,6 +59,8 @@ impl Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     nodes: BTreeMap<NodePath, Kept>,
+    /// How many nodes were made below each node, and below the root: the next one's number, as ZooKeeper counts.
+    made: BTreeMap<Option<NodePath>, u32>,
     watches: BTreeMap<NodePath, watch::Sender<u64>>,
 }
 
@@ -107,7 +115,18 @@ impl Tree {
             }
             Lifetime::Session => Some((path.clone(), Kept { data, version, session: Some(session) })),
         };
-        Ok(Plan { changes, ephemeral, gone: None, version })
+        Ok(Plan { changes, ephemeral, gone: None, written: Written { path: path.clone(), version } })
+    }
+
+    /// Checks the making of a numbered node.
+    pub(crate) fn plan_create_numbered(
+        &self,
+        prefix: &NodePath,
+        data: Bytes,
+        session: SessionId,
+    ) -> Result<Plan, Refusal> {
+        let number = self.made.get(&prefix.parent()).copied().unwrap_or_default();
+        self.plan_create(&prefix.numbered(number), data, Lifetime::Session, session)
     }
 
     /// Checks the replacing of a node's data.
@@ -117,16 +136,17 @@ impl Tree {
             return Err(refusal(RefusalKind::Conflict, "BadVersion"));
         }
         let version = NodeVersion(kept.version.0.wrapping_add(1));
+        let written = Written { path: path.clone(), version };
         Ok(match kept.session {
             None => Plan {
                 changes: vec![Change::Put { path: path.clone(), data, version }],
                 ephemeral: None,
                 gone: None,
-                version,
+                written,
             },
             Some(session) => {
                 let kept = Kept { data, version, session: Some(session) };
-                Plan { changes: Vec::new(), ephemeral: Some((path.clone(), kept)), gone: None, version }
+                Plan { changes: Vec::new(), ephemeral: Some((path.clone(), kept)), gone: None, written }
             }
         })
     }
@@ -140,20 +160,20 @@ impl Tree {
         if self.below(path).next().is_some() {
             return Err(refusal(RefusalKind::Conflict, "NotEmpty"));
         }
-        let version = kept.version;
+        let written = Written { path: path.clone(), version: kept.version };
         Ok(match kept.session {
             None => Plan {
                 changes: vec![Change::Delete { path: path.clone() }],
                 ephemeral: None,
                 gone: None,
-                version,
+                written,
             },
-            Some(_) => Plan { changes: Vec::new(), ephemeral: None, gone: Some(path.clone()), version },
+            Some(_) => Plan { changes: Vec::new(), ephemeral: None, gone: Some(path.clone()), written },
         })
     }
 
     /// Carries out a plan that was made for the present state.
-    pub(crate) fn apply(&mut self, plan: Plan) -> NodeVersion {
+    pub(crate) fn apply(&mut self, plan: Plan) -> Written {
         for change in plan.changes {
             self.apply_change(change);
         }
@@ -163,7 +183,7 @@ impl Tree {
         if let Some(path) = plan.gone {
             self.remove(&path);
         }
-        plan.version
+        plan.written
     }
 
     /// Carries out one durable change.
@@ -220,11 +240,15 @@ impl Tree {
 
     fn put(&mut self, path: &NodePath, kept: Kept) {
         let made = self.nodes.insert(path.clone(), kept).is_none();
+        if made {
+            *self.made.entry(path.parent()).or_default() += 1;
+        }
         self.touch(path, made);
     }
 
     fn remove(&mut self, path: &NodePath) {
         if self.nodes.remove(path).is_some() {
+            self.made.remove(&Some(path.clone()));
             self.touch(path, true);
         }
     }

@@ -83,6 +83,10 @@ where
         self.call(|session| async move { session.create(path, data, lifetime).await }).await
     }
 
+    async fn create_numbered(&self, _: &NodePath, _: Bytes) -> Ending<NodePath> {
+        Ending::Refused(Refusal::new(RefusalKind::Invalid, "SessionsChange"))
+    }
+
     async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
         self.call(|session| async move { session.write(path, data, expect).await }).await
     }

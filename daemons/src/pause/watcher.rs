@@ -541,6 +541,10 @@ mod tests {
             self.0.create(path, data, lifetime).await
         }
 
+        async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
+            self.0.create_numbered(prefix, data).await
+        }
+
         async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
             if self.1.load(Ordering::Relaxed) {
                 return Ending::Refused(Refusal::new(RefusalKind::Unavailable, "ConnectionLoss"));

@@ -13,7 +13,9 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use zookeeper_client::{Acls, AddWatchMode, Client, Connector, CreateMode, Error, EventType, SessionState};
+use zookeeper_client::{
+    Acls, AddWatchMode, Client, Connector, CreateMode, CreateSequence, Error, EventType, SessionState, Stat,
+};
 
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
 use config::Place;
@@ -130,6 +132,25 @@ impl ZooKeeperSession {
         }
     }
 
+    /// Makes a node, and what is missing above it.
+    async fn make(&self, path: &NodePath, data: Bytes, mode: CreateMode) -> Ending<(Stat, CreateSequence)> {
+        let acls = self.acls;
+        self.call(async |client: Client| {
+            let mut attempts = 0;
+            loop {
+                let made = client.create(path.as_str(), &data, &mode.with_acls(acls)).await;
+                attempts += 1;
+                match (made, path.parent()) {
+                    (Err(Error::NoNode), Some(parent)) if attempts <= PARENTS_ATTEMPTS => {
+                        client.mkdir(parent.as_str(), &CreateMode::Persistent.with_acls(acls)).await?;
+                    }
+                    (made, _) => return made,
+                }
+            }
+        })
+        .await
+    }
+
     /// A call that changes nothing: without an answer, nothing was done.
     async fn look<T, F>(&self, request: impl FnOnce(Client) -> F) -> Ending<T>
     where
@@ -187,21 +208,12 @@ impl Coordination for ZooKeeperSession {
             Lifetime::Durable => CreateMode::Persistent,
             Lifetime::Session => CreateMode::Ephemeral,
         };
-        let acls = self.acls;
-        let made = self.call(async |client: Client| {
-            let mut attempts = 0;
-            loop {
-                let made = client.create(path.as_str(), &data, &mode.with_acls(acls)).await;
-                attempts += 1;
-                match (made, path.parent()) {
-                    (Err(Error::NoNode), Some(parent)) if attempts <= PARENTS_ATTEMPTS => {
-                        client.mkdir(parent.as_str(), &CreateMode::Persistent.with_acls(acls)).await?;
-                    }
-                    (made, _) => return made,
-                }
-            }
-        });
-        made.await.map(|(stat, _)| version(stat.version))
+        self.make(path, data, mode).await.map(|(stat, _)| version(stat.version))
+    }
+
+    async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
+        let made = self.make(prefix, data, CreateMode::EphemeralSequential).await;
+        made.map(|(_, number)| prefix.numbered(number))
     }
 
     async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
