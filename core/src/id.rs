@@ -68,6 +68,14 @@ text_id! {
     /// The name of a queue topic, prefix included.
     Topic
 }
+text_id! {
+    /// The name of a provision: one journal, which one populator at a time reads (upstream's `raftId`).
+    Provision
+}
+text_id! {
+    /// The name of one instance among those that share the provisions: that of its owner node.
+    Member
+}
 
 /// One partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
