@@ -12,6 +12,8 @@ use backbeat_core::id::{JournalEpoch, Seq};
 use backbeat_core::populator::StoredPosition;
 use bytes::Bytes;
 
+use super::ownership::Ownership;
+
 /// The version that stands for a node which does not exist.
 const ABSENT: u64 = u64::MAX;
 
@@ -25,6 +27,8 @@ pub struct PositionNodes {
     taken: NodePath,
     epoch: NodePath,
     pub(super) lost: NodePath,
+    /// Without it, whoever writes against the version it read may move the position.
+    ownership: Option<Ownership>,
 }
 
 impl PositionNodes {
@@ -40,7 +44,14 @@ impl PositionNodes {
             taken: state.child("logOffsetTaken")?,
             epoch: state.child("logEpoch")?,
             lost: state.child("logLost")?,
+            ownership: None,
         })
+    }
+
+    /// The same nodes, for one of several populators: the position is saved only while `ownership` is true (decision D8).
+    #[must_use]
+    pub fn owned_by(self, ownership: Ownership) -> Self {
+        Self { ownership: Some(ownership), ..self }
     }
 }
 
@@ -115,7 +126,8 @@ async fn read_or_empty<C: Coordination>(store: &C, node: &NodePath) -> Ending<By
     }
 }
 
-/// Stores a position over `version`, and gives the node's new version.
+/// Stores a position over `version`, and gives the node's new version. Another owner may come between the look at who owns
+/// it and the write: whoever of the two writes second is refused, because the version is another one.
 pub(super) async fn save<C: Coordination>(
     store: &C,
     nodes: &PositionNodes,
@@ -123,6 +135,16 @@ pub(super) async fn save<C: Coordination>(
     epoch: JournalEpoch,
     version: u64,
 ) -> Ending<u64> {
+    if let Some(ownership) = &nodes.ownership {
+        match ownership.check(store).await {
+            Ending::Applied(()) => {}
+            Ending::Refused(refusal) => return Ending::Refused(refusal),
+            // Nothing was written yet.
+            Ending::Unknown => {
+                return Ending::Refused(Refusal::new(RefusalKind::Unavailable, "OwnerUnknown"));
+            }
+        }
+    }
     // The epoch goes first: a position without its epoch would be read as one of another journal.
     match note(store, &nodes.epoch, Bytes::from(epoch.0.to_string())).await {
         Ending::Applied(()) => {}

@@ -208,6 +208,13 @@ impl Bench {
     }
 
     pub(super) fn populator(&self) -> (PopulatorHandle, Task<Option<backbeat_core::populator::StopReason>>) {
+        self.populator_at(PositionNodes::new("/queue-populator", "test").expect("a valid path"))
+    }
+
+    pub(super) fn populator_at(
+        &self,
+        nodes: PositionNodes,
+    ) -> (PopulatorHandle, Task<Option<backbeat_core::populator::StopReason>>) {
         let config = core_populator::Config {
             filter: FilterConfig::default(),
             batch_max: 100,
@@ -229,7 +236,7 @@ impl Bench {
             journal: Arc::new(self.journal.clone()),
             queue: Arc::clone(&self.queue),
             coordination: Arc::new(self.coordination.connect()),
-            nodes: PositionNodes::new("/queue-populator", "test").expect("a valid path"),
+            nodes,
             sites: Arc::clone(&self.world),
             topic: Topic::from("replication"),
             log_name: "memory",

@@ -1,7 +1,9 @@
 //! The drivers over memory adapters, under paused time.
 
 mod bench;
+mod ownership;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use backbeat_backends::coordination::{Coordination, NodePath};
@@ -15,6 +17,15 @@ use backbeat_core::processor::{Control, Event};
 use super::processor::load_exceptions;
 use crate::metrics::names::{self, ORIGIN};
 use bench::{Bench, PARTITIONS, group};
+
+/// The value of an applied call; panics otherwise.
+#[track_caller]
+pub(super) fn applied<T: Debug>(ending: Ending<T>) -> T {
+    match ending {
+        Ending::Applied(value) => value,
+        ending @ (Ending::Refused(_) | Ending::Unknown) => panic!("{ending:?}"),
+    }
+}
 
 /// Messages of `topic` that the site's group has not committed.
 async fn uncommitted(bench: &Bench, topic: &str) -> u64 {
