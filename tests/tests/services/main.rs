@@ -3,6 +3,7 @@
 
 mod kafka;
 mod populator;
+mod provisioning;
 mod redis;
 mod zookeeper;
 

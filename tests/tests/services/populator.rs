@@ -1,6 +1,7 @@
 //! A populator as it runs on a machine of its own: it reads the journal of a source over HTTP, keeps its position in
 //! ZooKeeper, and loses its session there.
 
+use crate::provisioning::{Fleet, SESSION};
 use crate::zookeeper::{Folder, open, path};
 use backbeat::config::Config;
 use backbeat::driver::counters::Counters;
@@ -60,7 +61,11 @@ impl Machine {
         Self { stack, queue, counters, clock: Clock::start(wall) }
     }
 
-    fn populate(&self, session: &Arc<ZooKeeperSession>) -> (PopulatorHandle, JoinHandle<Option<StopReason>>) {
+    fn populate(
+        &self,
+        session: &Arc<ZooKeeperSession>,
+        nodes: PositionNodes,
+    ) -> (PopulatorHandle, JoinHandle<Option<StopReason>>) {
         let config = PopulatorConfig {
             filter: FilterConfig::default(),
             batch_max: 7,
@@ -79,7 +84,7 @@ impl Machine {
             journal: Arc::new(BucketdJournal::new(BucketdConfig::new(address, 1))),
             queue: Arc::clone(&self.queue),
             coordination: Arc::clone(session),
-            nodes: PositionNodes::new("/queue-populator", "raft_1").expect("a valid path"),
+            nodes,
             sites: Arc::new(self.stack.sites("paris").expect("it was configured")),
             topic: Topic::from(TOPIC),
             log_name: "raft-log",
@@ -124,6 +129,17 @@ impl Machine {
     }
 }
 
+fn nodes() -> PositionNodes {
+    PositionNodes::new("/queue-populator", "raft_1").expect("a valid path")
+}
+
+/// The stored position, where upstream's populator looks for it and as it writes it.
+async fn position(session: &ZooKeeperSession) -> u64 {
+    let node = path("/queue-populator/queue-populator/logState/raft_1/logOffset");
+    let data = applied(session.read(&node).await).data;
+    String::from_utf8_lossy(&data).parse().expect("decimal text")
+}
+
 /// What the populator says of itself, once `is_wanted` likes it.
 async fn summary(populator: &PopulatorHandle, is_wanted: impl Fn(&Summary) -> bool) -> Summary {
     loop {
@@ -142,15 +158,12 @@ pub(crate) fn session(address: &str) {
         let machine = Machine::start(directory.path()).await;
         machine.make_bucket().await;
         let first = Arc::new(folder.connect().await);
-        let (populator, task) = machine.populate(&first);
+        let (populator, task) = machine.populate(&first, nodes());
         machine.put("before").await;
         // The making of a bucket is queued, too.
         let before = summary(&populator, |at| at.queued == OBJECTS + 1 && at.saved == at.end).await;
-        // Where upstream's populator looks for it, and as it writes it.
         let observer = open(&folder.config).await;
-        let node = path("/queue-populator/queue-populator/logState/raft_1/logOffset");
-        let stored = applied(observer.read(&node).await).data;
-        assert!(String::from_utf8_lossy(&stored).parse::<u64>().is_ok_and(|seq| seq >= before.saved.0));
+        assert!(position(&observer).await >= before.saved.0);
 
         folder.expire(&first).await;
         machine.put("after").await;
@@ -159,12 +172,45 @@ pub(crate) fn session(address: &str) {
         assert!(published > OBJECTS, "{published}");
 
         let second = Arc::new(folder.connect().await);
-        let (populator, task) = machine.populate(&second);
+        let (populator, task) = machine.populate(&second, nodes());
         let after = summary(&populator, |at| at.queued == OBJECTS && at.saved == at.end).await;
         assert_eq!(machine.queued().await, published + OBJECTS, "everything since the last position, again");
         populator.shut_down().await;
         assert_eq!(task.await.expect("no panic"), None);
         assert!(after.saved > before.saved);
+        machine.stack.shutdown().await.expect("a clean end");
+    });
+}
+
+/// Its session with the owner node is over and it does not know; the one that its position is saved through goes on.
+pub(crate) fn ownership(address: &str) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    run(async {
+        let machine = Machine::start(directory.path()).await;
+        machine.make_bucket().await;
+        let fleet = Fleet::with_provisions(address, 1).await;
+        let mut first = fleet.start(SESSION).await;
+        let claim = first.claim().await;
+        let session = Arc::new(fleet.another_session().await);
+        let (populator, task) = machine.populate(&session, nodes().owned_by(claim));
+        machine.put("before").await;
+        summary(&populator, |at| at.queued == OBJECTS + 1 && at.saved == at.end).await;
+
+        first.cut_off().await;
+        let before = position(&fleet.observer).await;
+        machine.put("after").await;
+        assert_eq!(task.await.expect("no panic"), Some(StopReason::Fenced));
+        let published = machine.queued().await;
+        assert!(published > OBJECTS + 1, "it published: {published}");
+        assert_eq!(position(&fleet.observer).await, before, "it saved nothing");
+
+        let mut second = fleet.start(SESSION).await;
+        let claim = second.claim().await;
+        let (populator, task) = machine.populate(&session, nodes().owned_by(claim));
+        summary(&populator, |at| at.queued >= OBJECTS && at.saved == at.end).await;
+        populator.shut_down().await;
+        assert_eq!(task.await.expect("no panic"), None);
+        assert!(position(&fleet.observer).await > before);
         machine.stack.shutdown().await.expect("a clean end");
     });
 }

@@ -1,6 +1,6 @@
 //! Coordination in ZooKeeper.
 
-use crate::populator;
+use crate::{populator, provisioning};
 use anyhow::{Context as _, Result, ensure};
 use backbeat_backends::conformance::{applied, refused, run};
 use backbeat_backends::coordination::conformance::CoordinationHarness;
@@ -41,6 +41,13 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
             "zookeeper::a_populator_whose_session_expired_is_fenced_and_its_successor_goes_on",
             populator::session,
         ),
+        (
+            "zookeeper::a_populator_whose_instance_lost_the_journal_never_moves_its_position",
+            populator::ownership,
+        ),
+        ("zookeeper::instances_share_provisions_as_in_the_examples_of_upstream", provisioning::examples),
+        ("zookeeper::an_instance_that_falls_silent_is_replaced_within_its_session", provisioning::silence),
+        ("zookeeper::instances_whose_sessions_expired_share_again", provisioning::expiry),
         ("zookeeper::nodes_of_a_user_are_closed_to_others", digest),
     ] {
         let place = place.clone();
@@ -68,7 +75,7 @@ pub(crate) async fn open(config: &ZooKeeperConfig) -> ZooKeeperSession {
 
 /// A folder of its own on the shared server, and for every session a link of its own.
 pub(crate) struct Folder {
-    address: String,
+    pub(crate) address: String,
     pub(crate) config: ZooKeeperConfig,
     links: Mutex<BTreeMap<i64, Arc<Relay>>>,
 }
@@ -116,7 +123,7 @@ impl CoordinationHarness for Folder {
 
 /// Ends a session over a connection that nobody else knows of: takes it up with what the server answered to its owner,
 /// and asks to close it.
-async fn end_session(address: &str, id: i64, answer: &[u8]) -> Result<()> {
+pub(crate) async fn end_session(address: &str, id: i64, answer: &[u8]) -> Result<()> {
     // Length, version of the protocol, time-out, id, and the password with its length.
     let known = answer.get(12..40).context("the server's answer came whole")?;
     ensure!(known[..8] == id.to_be_bytes(), "the answer belongs to another session");
