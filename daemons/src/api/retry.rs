@@ -10,6 +10,7 @@ use backbeat_core::model::{MetricKind, ObjectEntry, ObjectRef, SiteMetric};
 
 use super::operator::{Operator, OperatorError, answered, version_of};
 use super::report::{Retried, Retry};
+use crate::consumers::unlist;
 use crate::driver::Sites;
 
 impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
@@ -51,6 +52,8 @@ impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
         let (key, message) = entry.to_retry(site).to_kafka(Some(site));
         let published = self.publisher.publish(&self.topics.replication, Record::keyed(key, message)).await;
         answered(published, "the replication topic")?;
+        // Those lists are a view for others: one that cannot be reached holds nobody up.
+        unlist(&*self.stats, site, object, self.clock.now()).await;
         let bytes = md.content_length();
         self.counters.count(SiteMetric::of_site(MetricKind::PendingOnly, site.clone(), 1, bytes));
         tracing::info!(%site, bucket = %object.bucket, key = %object.key, version = %object.version, "queued again by an operator");

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use backbeat_backends::clock::WallClock;
 use backbeat_backends::queue::Message;
 use backbeat_backends::stats::{Scored, Stats};
-use backbeat_core::model::FailureRecord;
+use backbeat_core::call::Ending;
+use backbeat_core::id::Site;
+use backbeat_core::model::{FailureRecord, ObjectRef};
 use backbeat_core::time::{Span, WallTime};
 use serde::Deserialize;
 
@@ -70,13 +72,25 @@ struct Stored {
 }
 
 /// Puts a failure into its set.
-pub(super) async fn put<S: Stats>(
-    stats: &S,
-    record: &FailureRecord,
-    now: WallTime,
-) -> backbeat_core::call::Ending<()> {
+pub(super) async fn put<S: Stats>(stats: &S, record: &FailureRecord, now: WallTime) -> Ending<()> {
     let scored = Scored { member: record.member.clone(), score: record.score };
     stats.sorted_add(&record.key, scored, Some(set_life(now))).await
+}
+
+/// Takes a version out of the set that it is in, as upstream does once it is queued again, and says whether it was in one.
+pub async fn unlist<S: Stats>(stats: &S, site: &Site, object: &ObjectRef, now: WallTime) -> bool {
+    for hours in 0..HOURS {
+        let at = WallTime::from_millis(now.as_millis() - hours * HOUR_MS);
+        let FailureRecord { key, member, .. } = FailureRecord::new(object, site, at);
+        match stats.sorted_score(&key, &member).await {
+            Ending::Applied(None) => {}
+            Ending::Applied(Some(_)) => {
+                return matches!(stats.sorted_remove(&key, &member).await, Ending::Applied(true));
+            }
+            Ending::Refused(_) | Ending::Unknown => return false,
+        }
+    }
+    false
 }
 
 /// How long a set stays that is made now: whole seconds, until a day after the start of this hour.
@@ -95,8 +109,8 @@ mod tests {
     use backbeat_backends::queue::{Queue as _, Record, TopicSpec};
     use backbeat_backends::stats::ScoreRange;
     use backbeat_backends::stats::memory::MemoryStats;
-    use backbeat_core::call::Ending;
     use backbeat_core::id::Topic;
+    use backbeat_core::model::VersionRef;
     use std::time::Duration;
 
     #[test]
@@ -105,6 +119,20 @@ mod tests {
         assert_eq!(life(1_727_784_000_000), 86_400_000);
         assert_eq!(life(1_727_784_000_001), 86_400_000, "rounded up to whole seconds");
         assert_eq!(life(1_727_787_599_999), 82_801_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_taken_out_of_the_hour_that_it_is_in() {
+        let now = WallTime::from_millis(1_727_786_100_000);
+        let stats = MemoryStats::new(WallClock::tokio(now));
+        let (site, object) = (Site::from("paris"), ObjectRef::new("b", "k", VersionRef::Null));
+        let failed = WallTime::from_millis(now.as_millis() - 5 * HOUR_MS);
+        let record = FailureRecord::new(&object, &site, failed);
+        assert_eq!(put(&stats, &record, now).await, Ending::Applied(()));
+        assert!(!unlist(&stats, &"tokyo".into(), &object, now).await);
+        assert!(unlist(&stats, &site, &object, now).await);
+        assert_eq!(stats.sorted_count(&record.key).await, Ending::Applied(0));
+        assert!(!unlist(&stats, &site, &object, now).await);
     }
 
     #[tokio::test(start_paused = true)]

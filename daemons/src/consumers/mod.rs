@@ -12,7 +12,7 @@ mod reading;
 mod repair;
 
 pub use data_mover::DataMoverWork;
-pub use failures::FailureWork;
+pub use failures::{FailureWork, unlist};
 pub use metrics::MetricsWork;
 pub use reading::{ConsumerHandle, Membership, Work, start};
 pub use repair::{Repair, RepairSchedule};

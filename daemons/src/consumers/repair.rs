@@ -17,13 +17,13 @@ use backbeat_core::exception::ExceptionState;
 use backbeat_core::id::{Partition, Site, Topic};
 use backbeat_core::model::FailureRecord;
 use backbeat_core::time::WallTime;
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::failures::{HOUR_MS, HOURS, put};
 use crate::driver::processor::load_exceptions;
 
-/// The mark: when a repair last looked, in milliseconds since the epoch. Whoever else uses the store does not know it.
+/// The mark: how often a repair looked, whichever process it was in. A store that lost something lost some of these too, and
+/// whoever looks first then sees it. Nobody else uses the key.
 const MARK: &str = "bb:crr:failed-sets-checked";
 
 /// How often a repair looks.
@@ -59,14 +59,14 @@ impl<Q: Queue, S: Stats> Repair<Q, S> {
     /// Looks again and again, and adds what is missing. It never ends: run it as a task, and abort that to end it. What it
     /// cannot reach it tries again the next time.
     pub async fn run(self, schedule: RepairSchedule) {
-        let mut marked: Option<i64> = None;
         let mut everything = Instant::now();
+        let mut count = None;
         loop {
-            let is_intact = match (marked, self.mark().await) {
-                (Some(ours), Ok(Some(found))) => found >= ours,
-                (None, _) | (_, Ok(None) | Err(())) => false,
-            };
-            if !is_intact || Instant::now() >= everything {
+            // Counted before the sets are looked at: a store that is emptied meanwhile does not know the count the next time.
+            let before = count;
+            count = self.look_at_mark().await;
+            let is_intact = before.is_some() && count > before;
+            if count.is_some() && (!is_intact || Instant::now() >= everything) {
                 match self.complete().await {
                     Ok(added) => {
                         everything = Instant::now() + schedule.everything;
@@ -79,31 +79,18 @@ impl<Q: Queue, S: Stats> Repair<Q, S> {
                     }
                     Err(code) => {
                         tracing::debug!(code, "the sets of failures could not be compared");
-                        marked = None;
-                        tokio::time::sleep(schedule.mark).await;
-                        continue;
+                        count = None;
                     }
                 }
             }
-            marked = self.set_mark().await;
             tokio::time::sleep(schedule.mark).await;
         }
     }
 
-    async fn mark(&self) -> Result<Option<i64>, ()> {
-        match self.stats.values(&[MARK]).await {
-            Ending::Applied(values) => {
-                let value = values.into_iter().next().flatten();
-                Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok()))
-            }
-            Ending::Refused(_) | Ending::Unknown => Err(()),
-        }
-    }
-
-    async fn set_mark(&self) -> Option<i64> {
-        let now = self.clock.now().as_millis();
-        match self.stats.set(MARK, Bytes::from(now.to_string()), None).await {
-            Ending::Applied(()) => Some(now),
+    /// Counts this look, and says how many there were since the store was made.
+    async fn look_at_mark(&self) -> Option<i64> {
+        match self.stats.add(MARK, 1, None).await {
+            Ending::Applied(count) => Some(count),
             Ending::Refused(_) | Ending::Unknown => None,
         }
     }
@@ -251,7 +238,6 @@ mod tests {
         park(&repair, "one", ExceptionState::Failed, NOW).await;
         park(&repair, "two", ExceptionState::Failed, NOW).await;
         let stats = Arc::clone(&repair.stats);
-        let (queue, clock) = (Arc::clone(&repair.queue), repair.clock.clone());
         let task = tokio::spawn(repair.run(RepairSchedule::default()));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(stats.sorted_count(THIS_HOUR).await, Ending::Applied(2));
@@ -265,11 +251,9 @@ mod tests {
         assert_eq!(stats.sorted_count(THIS_HOUR).await, Ending::Applied(2));
         // An older copy of the store: the mark is there, but is not what it was.
         assert_eq!(stats.delete(THIS_HOUR).await, Ending::Applied(true));
-        let old = Bytes::from((NOW - 60_000).to_string());
-        assert_eq!(stats.set(MARK, old, None).await, Ending::Applied(()));
+        assert_eq!(stats.add(MARK, -2, None).await, Ending::Applied(2));
         tokio::time::sleep(Duration::from_mins(1)).await;
         assert_eq!(stats.sorted_count(THIS_HOUR).await, Ending::Applied(2));
         task.abort();
-        drop((queue, clock));
     }
 }

@@ -317,7 +317,8 @@ mod tests {
         let count = |kind, bytes| counters.count(SiteMetric::of_site(kind, Site::from("paris"), 1, bytes));
         (0..500).for_each(|_| count(MetricKind::Completed, 10));
         count(MetricKind::Queued, 7);
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Between two attempts to publish the first ones.
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
         (0..500).for_each(|_| count(MetricKind::Completed, 10));
         assert_eq!(queue.create_topic(&TopicSpec::new("metrics")).await, Ending::Applied(()));
         tokio::time::sleep(Duration::from_secs(5)).await;

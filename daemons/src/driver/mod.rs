@@ -5,6 +5,7 @@
 //! decides nothing and repeats nothing.
 
 mod answers;
+mod backlog;
 mod clock;
 mod consumption;
 pub mod counters;
@@ -23,6 +24,7 @@ mod sites;
 pub mod status;
 mod topics;
 
+pub use backlog::{BACKLOG_PATH_DEFAULT, BacklogNodes};
 pub use clock::Clock;
 pub use consumption::{Handle, QueueMachine};
 pub use observe::{ProcessorObserver, StatusObserver};

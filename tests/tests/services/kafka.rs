@@ -80,7 +80,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
 }
 
 /// Topics of its own, and a group that hears of a rebalance soon.
-fn config(address: &str, prefix: &str) -> KafkaConfig {
+pub(crate) fn config(address: &str, prefix: &str) -> KafkaConfig {
     let mut config = KafkaConfig::new(address);
     config.topic_prefix = format!("{prefix}.");
     config.answer_time_max = PATIENCE;
@@ -90,13 +90,13 @@ fn config(address: &str, prefix: &str) -> KafkaConfig {
     config
 }
 
-async fn open(config: KafkaConfig) -> Grouped {
+pub(crate) async fn open(config: KafkaConfig) -> Grouped {
     let prefix = config.topic_prefix.clone();
     Grouped { queue: KafkaQueue::open(config).await.expect("the broker is there"), prefix }
 }
 
 /// A queue whose groups are its own too: those of Kafka are the cluster's.
-struct Grouped {
+pub(crate) struct Grouped {
     queue: KafkaQueue,
     prefix: String,
 }

@@ -1,6 +1,7 @@
 //! The adapters of real services against the services: the conformance suite of their port, and what only a service
 //! that can break has to show.
 
+mod consumers;
 mod kafka;
 mod populator;
 mod provisioning;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let mut tests = redis::tests(&services);
     tests.extend(zookeeper::tests(&services));
     tests.extend(kafka::tests(&services));
+    tests.extend(consumers::tests(&services));
     suite::run(tests)
 }
 

@@ -47,7 +47,7 @@ fn config(address: &str) -> RedisConfig {
     config
 }
 
-fn config_of(server: &OwnRedis) -> RedisConfig {
+pub(crate) fn config_of(server: &OwnRedis) -> RedisConfig {
     config(&format!("127.0.0.1:{}", server.port()))
 }
 
