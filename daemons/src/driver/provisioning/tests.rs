@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use backbeat_backends::clock::WallClock;
 use backbeat_backends::coordination::memory::{MemoryCoordination, MemorySession};
 use backbeat_backends::coordination::{Expect, Lifetime, NodePath};
+use backbeat_core::provisioning::{self, Share};
 use backbeat_core::time::WallTime;
 use bytes::Bytes;
 
@@ -186,7 +187,38 @@ async fn an_instance_of_upstream_leads_and_is_led() {
     applied(upstream.create_numbered(&prefix, Bytes::new()).await);
     ours.owns(2).await;
     let share = applied(upstream.read(&owner).await).data;
-    assert_eq!(backbeat_core::provisioning::decode(&share).map(|share| share.len()), Some(2));
+    assert_eq!(provisioning::decode(&share).map(|share| share.len()), Some(2));
+}
+
+/// More than are written at once, one of them gone, one dealt to by somebody else meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_share_of_a_member_that_is_gone_is_passed_over_and_one_that_changed_is_refused() {
+    let fleet = Fleet::with_provisions(50).await;
+    let mut members = Vec::new();
+    for _ in 0..25 {
+        members.push(Membership::join(fleet.store.connect(), fleet.nodes.clone()).await.expect("it joins"));
+    }
+    let shares = async || {
+        let sight = applied(members[0].look().await);
+        let provisioning::Fleet { owners, provisions } = sight.fleet.expect("the first one leads");
+        let dealt = provisioning::deal(owners.len(), &provisions);
+        let shares = owners.into_iter().zip(dealt);
+        shares
+            .map(|(owner, provisions)| Share { member: owner.member, version: owner.version, provisions })
+            .collect::<Vec<_>>()
+    };
+    let planned = shares().await;
+    let gone = members.last().expect("there are many");
+    gone.session.close().await;
+    applied(members[0].deal(planned.clone()).await);
+    for member in &members[..24] {
+        assert_eq!(applied(member.look().await).own.len(), 2);
+    }
+    let late = members[0].deal(planned).await;
+    assert!(matches!(late, Ending::Refused(refusal) if refusal.kind == RefusalKind::Conflict));
+    assert_eq!(shares().await.len(), 24);
+    let others = applied(members[1].look().await);
+    assert!(others.is_member && others.fleet.is_none());
 }
 
 /// What no store should do: the node of an owner is deleted under it.
