@@ -3,7 +3,9 @@
 use crate::zookeeper::{Folder, open};
 use crate::{kafka, redis as redis_suite};
 use anyhow::Result;
-use backbeat::consumers::{FailureWork, Membership, MetricsWork, Repair, RepairSchedule, Work, start};
+use backbeat::consumers::{
+    DataMoverWork, FailureWork, Membership, MetricsWork, Repair, RepairSchedule, Work, start,
+};
 use backbeat::driver::counters::{COUNTER_LIFE, Counters, INTERVAL_MS, interval_key};
 use backbeat::driver::{Publisher, Renewed, exceptions};
 use backbeat::metrics::Registry;
@@ -12,16 +14,18 @@ use backbeat_backends::clock::WallClock;
 use backbeat_backends::conformance::{applied, run};
 use backbeat_backends::coordination::Coordination as _;
 use backbeat_backends::coordination::conformance::CoordinationHarness as _;
-use backbeat_backends::queue::{Queue, Record, Retention, TopicSpec};
+use backbeat_backends::queue::{Consumer, ConsumerEvent, Group, Queue, Record, Retention, Slot, TopicSpec};
 use backbeat_backends::stats::redis::RedisStats;
 use backbeat_backends::stats::{ScoreRange, Stats as _};
+use backbeat_core::call::Ending;
 use backbeat_core::exception::{ExceptionRecord, ExceptionState};
-use backbeat_core::id::Topic;
+use backbeat_core::id::{Offset, Partition, Topic};
 use backbeat_core::model::{FailureRecord, MetricKind, ObjectRef, SiteMetric, VersionRef};
 use backbeat_core::time::WallTime;
 use backbeat_tests::services::{OwnRedis, Services, redis_program, unique};
 use backbeat_tests::suite::Test;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,12 +38,22 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) fn tests(services: &Services) -> Vec<Test> {
     let with_redis = |name: &str| services.address(name).and_then(|place| redis_program().map(|_| place));
     let (queue, tree) = (with_redis("KAFKA"), with_redis("ZOOKEEPER"));
+    let kafka = services.address("KAFKA");
+    let at_kafka = kafka.clone().unwrap_or_default();
     let (at_queue, at_tree) = (queue.clone().unwrap_or_default(), tree.clone().unwrap_or_default());
     vec![
         Test::new(
             "consumers::counts_and_failures_wait_for_redis_and_failures_survive_that_it_is_emptied",
             queue,
             move || counts_and_failures(&at_queue),
+        ),
+        Test::new(
+            "consumers::the_data_mover_answers_within_the_group_of_its_sites_processor",
+            kafka,
+            move || {
+                data_mover(&at_kafka);
+                Ok(())
+            },
         ),
         Test::new(
             "consumers::a_site_is_paused_and_resumed_through_the_real_node_and_channel",
@@ -202,6 +216,66 @@ async fn repaired<Q: Queue>(
         redis::cmd("FLUSHALL").query_async::<()>(&mut direct).await.expect("it is emptied");
     }
     repairing.abort();
+}
+
+/// Reads and commits so many messages of a topic, whatever else its group reads. What is not committed because the group
+/// changes comes again.
+async fn read_all<C: Consumer>(consumer: &C, count: u64) {
+    let mut done: BTreeMap<Slot, Offset> = BTreeMap::new();
+    while done.values().map(|upto| upto.0).sum::<u64>() < count {
+        match consumer.next().await.expect("the consumer works") {
+            ConsumerEvent::Revoked { epoch, .. } => consumer.release(epoch),
+            ConsumerEvent::Message(message) => {
+                let upto = message.offset.next();
+                if consumer.commit(message.epoch, &message.slot, upto).await == Ending::Applied(()) {
+                    done.insert(message.slot, upto);
+                }
+            }
+            ConsumerEvent::Assigned { .. } | ConsumerEvent::Lost { .. } => {}
+            event @ ConsumerEvent::Gone { .. } => panic!("{event:?}"),
+        }
+    }
+}
+
+fn data_mover(address: &str) {
+    const COUNT: u64 = 20;
+    run(async {
+        let queue = Arc::new(kafka::open(kafka::config(address, &unique())).await);
+        for topic in ["replication", "mover", "results"] {
+            applied(queue.create_topic(&TopicSpec::new(topic)).await);
+        }
+        let publisher = Publisher::new(Arc::clone(&queue), Registry::default());
+        let group = Group::from("backbeat-replication-group-cold");
+        let work = DataMoverWork::new("cold".into(), publisher.clone(), WallClock::system());
+        let end = consume(&*queue, group.as_str(), "mover", work).await;
+        let processor = queue.subscribe(&group, &["replication".into()]).await.expect("the topic is there");
+        let results = queue.subscribe(&"results".into(), &["results".into()]).await.expect("it is there");
+        for number in 0..COUNT {
+            let key = format!("b/{number}");
+            let request = format!(
+                r#"{{"actionId":"{number}","action":"copyLocation","target":{{"bucket":"b","key":"{number}"}},"toLocation":"cold","resultsTopic":"results"}}"#
+            );
+            for (topic, message) in [("mover", request), ("replication", "{}".to_owned())] {
+                applied(publisher.publish(&topic.into(), Record::keyed(key.clone(), message)).await);
+            }
+        }
+        tokio::join!(read_all(&processor, COUNT), read_all(&results, COUNT));
+        let committed = async |topic: &str| {
+            let mut sum = 0;
+            for partition in 0..PARTITIONS {
+                let slot = Slot::new(&topic.into(), Partition(partition));
+                let at = applied(queue.positions(&group, &slot).await);
+                sum += at.committed.unwrap_or_default().0;
+            }
+            sum
+        };
+        while committed("mover").await < COUNT {
+            tokio::time::sleep(LOOK).await;
+        }
+        assert_eq!(committed("replication").await, COUNT);
+        processor.leave().await;
+        end.await;
+    });
 }
 
 async fn until(paused: &mut watch::Receiver<bool>, wanted: bool) {
