@@ -135,6 +135,8 @@ fn counts_and_failures(address: &str) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.resume().expect("it starts again");
+        // A connection of its own: for a while after a failure nobody else's is tried again.
+        let stats = Arc::new(RedisStats::new(redis_suite::config_of(&server)));
         while applied(stats.sorted_score(&failure.key, &failure.member).await) != Some(failure.score)
             || counted(&stats, "bb:crr:opsdone").await < 50
         {
@@ -186,8 +188,7 @@ async fn repaired<Q: Queue>(
     let message = exceptions::to_message(&record, PARTITIONS);
     applied(publisher.publish(&Topic::from("exceptions"), message).await);
     let listed = FailureRecord::new(lost, &"paris".into(), at);
-    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).expect("an address");
-    let mut direct = client.get_multiplexed_async_connection().await.expect("the server is there");
+    let mut direct = redis_suite::direct(&format!("127.0.0.1:{}", server.port())).await;
     redis::cmd("FLUSHALL").query_async::<()>(&mut direct).await.expect("it is emptied");
     let is_listed = async || {
         let all = applied(stats.sorted_range(&listed.key, ScoreRange::ALL).await);

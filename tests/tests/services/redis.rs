@@ -51,6 +51,15 @@ pub(crate) fn config_of(server: &OwnRedis) -> RedisConfig {
     config(&format!("127.0.0.1:{}", server.port()))
 }
 
+/// A connection that nothing of ours is in the way of.
+pub(crate) async fn direct(address: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://{address}")).expect("the address is one");
+    let settings = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&settings).await.expect("the server is there")
+}
+
 /// Keys of its own on the shared server.
 struct Shared {
     stats: RedisStats,
@@ -63,15 +72,7 @@ impl Shared {
         let prefix = format!("{}:", unique());
         let mut config = config(&address);
         config.prefix.clone_from(&prefix);
-        let direct = redis::Client::open(format!("redis://{address}")).expect("the address is one");
-        let settings = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        let direct = direct
-            .get_multiplexed_async_connection_with_config(&settings)
-            .await
-            .expect("the server is there");
-        Self { stats: RedisStats::new(config), prefix, direct }
+        Self { stats: RedisStats::new(config), prefix, direct: direct(&address).await }
     }
 }
 
