@@ -12,5 +12,7 @@ pub mod logging;
 pub mod metrics;
 pub mod pause;
 pub mod probe;
+#[cfg(feature = "services")]
+pub mod production;
 pub mod stack;
 pub mod timestamp;

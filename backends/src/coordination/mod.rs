@@ -7,6 +7,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+pub mod lasting;
 pub mod memory;
 mod tree;
 #[cfg(feature = "zookeeper")]

@@ -102,8 +102,16 @@ struct AccountForm {
     keys: Option<KeysForm>,
 }
 
+/// One pair of keys, or several, of which the first is used (replication reference 8.1: service accounts).
 #[derive(Deserialize)]
-struct KeysForm {
+#[serde(untagged)]
+enum KeysForm {
+    One(KeyForm),
+    Several(Vec<KeyForm>),
+}
+
+#[derive(Deserialize)]
+struct KeyForm {
     #[serde(default)]
     access: String,
     #[serde(default)]
@@ -150,7 +158,12 @@ impl AccountFile {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(AccountError::UnknownAccount { path: path(), name: name.to_owned(), known });
         };
-        let (access, secret) = form.keys.as_ref().map_or(("", ""), |keys| (&keys.access, &keys.secret));
+        let keys = match &form.keys {
+            Some(KeysForm::One(keys)) => Some(keys),
+            Some(KeysForm::Several(keys)) => keys.first(),
+            None => None,
+        };
+        let (access, secret) = keys.map_or(("", ""), |keys| (&keys.access, &keys.secret));
         for (member, value) in [
             ("arn", form.arn.as_str()),
             ("canonicalID", &form.canonical_id),

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Exit, Failure, Global};
 use crate::config::{Config, ConfigError, Finding, Origin};
+use crate::logging::{self, LogFilter};
 
 /// Check or show the configuration.
 #[derive(Debug, Args)]
@@ -35,6 +36,16 @@ pub(super) fn load(global: &Global) -> Result<Config, Failure> {
     Config::load(global.config.as_deref(), std::env::vars()).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
+/// Starts logging as `config` says, and says what is odd about it. The filter can be changed.
+pub(super) fn log(config: &Config) -> LogFilter {
+    let level = config.value("/log/logLevel").and_then(|level| level.as_str()).unwrap_or("info");
+    let filter = logging::start(level);
+    for (finding, origin) in &config.warnings {
+        tracing::warn!(key = finding.key, %origin, "{}", finding.message);
+    }
+    filter
+}
+
 pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failure> {
     match arguments.action {
         Action::Check => check(global),
@@ -46,7 +57,7 @@ fn check(global: &Global) -> Result<Exit, Failure> {
     let (errors, warnings) = match Config::load(global.config.as_deref(), std::env::vars()) {
         Ok(config) => (Vec::new(), config.warnings),
         Err(ConfigError::Invalid { errors, warnings }) => (errors, warnings),
-        Err(error @ (ConfigError::Read { .. } | ConfigError::Json { .. })) => {
+        Err(error @ (ConfigError::Read { .. } | ConfigError::Json { .. } | ConfigError::Missing { .. })) => {
             return Err(Failure::new(Exit::Usage, error));
         }
     };

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use super::{Exit, Failure, Global, config};
-use crate::stack::{ACCESS_KEY, Addresses, REGION, SECRET_KEY, Stack, StackConfig, Target};
+use crate::stack::{ACCESS_KEY, Addresses, REGION, SECRET_KEY, SitesAlone, Stack, StackConfig, Target};
+
+/// Where the journal of sites that are alone is read, as bucketd's is.
+const JOURNAL_PORT_DEFAULT: u16 = 9000;
 
 /// The target when none is named.
 const TARGET_PORT_DEFAULT: u16 = 8001;
@@ -19,7 +22,8 @@ const TARGET_PORT_DEFAULT: u16 = 8001;
 #[command(after_help = "Examples:
   backbeat dev
   backbeat dev --data-dir ./data --source-port 8000 --target paris=8001 --target tokyo=8002
-  backbeat dev --json --source-port 0 --target-port 0 --api-port 0")]
+  backbeat dev --json --source-port 0 --target-port 0 --api-port 0
+  backbeat dev --sites-only --target paris=8001")]
 pub(super) struct Arguments {
     /// Where everything is kept; by default a folder under the user's data directory.
     #[arg(long, value_name = "DIR")]
@@ -40,6 +44,10 @@ pub(super) struct Arguments {
     /// any that is free. Without it, the journal is read over the source's S3, signed.
     #[arg(long, value_name = "PORT")]
     journal_port: Option<u16>,
+    /// Run the sites only, for daemons in other processes to replicate between; the journal's port is then 9000 unless
+    /// --journal-port says otherwise.
+    #[arg(long)]
+    sites_only: bool,
 }
 
 fn named_target(text: &str) -> Result<Target, String> {
@@ -61,11 +69,7 @@ pub(super) fn default_data_dir() -> Result<PathBuf, Failure> {
 
 pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failure> {
     let config = config::load(global)?;
-    let level = config.value("/log/logLevel").and_then(|level| level.as_str()).unwrap_or("info");
-    super::start_logging(level);
-    for (finding, origin) in &config.warnings {
-        tracing::warn!(key = finding.key, %origin, "{}", finding.message);
-    }
+    config::log(&config);
     let data_dir = match &arguments.data_dir {
         Some(data_dir) => data_dir.clone(),
         None => default_data_dir()?,
@@ -76,6 +80,12 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
         targets.push(Target { name: None, port: TARGET_PORT_DEFAULT });
     }
     let (source_port, api_port) = (arguments.source_port, arguments.api_port);
+    if arguments.sites_only {
+        let journal_port = arguments.journal_port.unwrap_or(JOURNAL_PORT_DEFAULT);
+        let sites = SitesAlone::start(data_dir.clone(), source_port, &targets, journal_port, &config);
+        super::runtime()?.block_on(serve_sites(sites, &data_dir, global.json))?;
+        return Ok(Exit::Done);
+    }
     let journal_port = arguments.journal_port;
     let stack =
         StackConfig { data_dir: data_dir.clone(), source_port, targets, api_port, journal_port, config };
@@ -85,23 +95,31 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
 
 async fn serve(config: StackConfig, data_dir: &Path, json: bool) -> Result<()> {
     // Signals are caught before anything starts: one that comes meanwhile is not lost.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = Signals::caught()?;
     let mut stack = Stack::start(config).await?;
-    if json {
-        println!("{}", as_json(stack.addresses(), data_dir));
-    } else {
-        print!("{}", welcome(stack.addresses(), data_dir));
-    }
-    let failed = tokio::select! {
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        error = stack.failed() => Some(error),
-    };
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    tracing::info!("stopping");
+    greet(stack.addresses(), data_dir, json);
+    signals.unless(stack.failed()).await?;
     stack.shutdown().await.context("did not stop cleanly; nothing acknowledged is lost")
+}
+
+async fn serve_sites(
+    starting: impl Future<Output = Result<SitesAlone>>,
+    data_dir: &Path,
+    json: bool,
+) -> Result<()> {
+    let mut signals = Signals::caught()?;
+    let mut sites = starting.await?;
+    greet(sites.addresses(), data_dir, json);
+    signals.unless(sites.failed()).await?;
+    sites.shutdown().await.context("did not stop cleanly; nothing acknowledged is lost")
+}
+
+fn greet(addresses: &Addresses, data_dir: &Path, json: bool) {
+    if json {
+        println!("{}", as_json(addresses, data_dir));
+    } else {
+        print!("{}", welcome(addresses, data_dir));
+    }
 }
 
 fn as_json(addresses: &Addresses, data_dir: &Path) -> serde_json::Value {
@@ -112,13 +130,15 @@ fn as_json(addresses: &Addresses, data_dir: &Path) -> serde_json::Value {
     let mut line = json!({
         "source": {"endpoint": format!("http://{}", addresses.source)},
         "targets": targets.collect::<Vec<_>>(),
-        "api": {"endpoint": format!("http://{}", addresses.api)},
         "accessKey": ACCESS_KEY,
         "secretKey": SECRET_KEY,
         "region": REGION,
         "dataDir": data_dir,
         "pid": std::process::id(),
     });
+    if let Some(api) = addresses.api {
+        line["api"] = json!({"endpoint": format!("http://{api}")});
+    }
     if let Some(journal) = addresses.journal {
         line["journal"] = json!({"endpoint": format!("http://{journal}")});
     }
@@ -145,7 +165,9 @@ fn welcome(addresses: &Addresses, data_dir: &Path) -> String {
     });
     let mut lines = vec![format!("source  http://{source}")];
     lines.extend(targets.iter().map(|(name, address)| format!("target  http://{address}  (site {name})")));
-    lines.push(format!("API     http://{api}"));
+    if let Some(api) = api {
+        lines.push(format!("API     http://{api}"));
+    }
     if let Some(journal) = journal {
         lines.push(format!("journal http://{journal}/_/raft_sessions/1/log"));
     }

@@ -2,6 +2,8 @@
 
 mod client;
 mod config;
+#[cfg(feature = "services")]
+mod daemon;
 mod data;
 mod demo;
 mod dev;
@@ -11,6 +13,7 @@ mod failed;
 pub mod filter;
 mod lines;
 mod pause;
+mod signals;
 mod status;
 pub mod version_id;
 
@@ -50,6 +53,18 @@ pub struct Global {
 enum Command {
     Demo(demo::Arguments),
     Dev(dev::Arguments),
+    /// Read the source's journals and queue what is to be replicated.
+    #[cfg(feature = "services")]
+    #[command(after_help = "Example:\n  backbeat queue-populator --config conf/config.json")]
+    QueuePopulator,
+    #[cfg(feature = "services")]
+    QueueProcessor(daemon::QueueProcessor),
+    /// Record outcomes at the source.
+    #[cfg(feature = "services")]
+    #[command(after_help = "Example:\n  backbeat replication-status-processor --config conf/config.json")]
+    ReplicationStatusProcessor,
+    #[cfg(feature = "services")]
+    Run(daemon::Run),
     Status(status::Arguments),
     Lag(status::LagArguments),
     Explain(explain::Arguments),
@@ -69,6 +84,16 @@ pub fn run() -> ExitCode {
     let ended = match command {
         Command::Demo(arguments) => demo::run(arguments, &global).map(ExitCode::from),
         Command::Dev(arguments) => dev::run(&arguments, &global).map(ExitCode::from),
+        #[cfg(feature = "services")]
+        Command::QueuePopulator => daemon::queue_populator(&global).map(ExitCode::from),
+        #[cfg(feature = "services")]
+        Command::QueueProcessor(arguments) => arguments.run(&global).map(ExitCode::from),
+        #[cfg(feature = "services")]
+        Command::ReplicationStatusProcessor => {
+            daemon::replication_status_processor(&global).map(ExitCode::from)
+        }
+        #[cfg(feature = "services")]
+        Command::Run(arguments) => arguments.run(&global).map(ExitCode::from),
         Command::Status(arguments) => status::run(&arguments, &global).map(ExitCode::from),
         Command::Lag(arguments) => status::lag(&arguments, &global).map(ExitCode::from),
         Command::Explain(arguments) => explain::run(&arguments, &global).map(ExitCode::from),

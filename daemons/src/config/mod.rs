@@ -1,17 +1,26 @@
 //! The configuration: the embedded defaults, a `config.json` as existing installations have it, and environment variables
 //! of the form `BACKBEAT__SECTION__KEY=value`, each over the one before.
 
+mod locations;
 mod replication;
 mod schema;
+mod sections;
+pub(crate) mod settings;
 mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use locations::Locations;
 pub use replication::{Backoff, ReplayTopic, Replication, Retry};
+pub use sections::{
+    Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Destination, HostAndPort, Kafka, Metrics,
+    ProbePlace, ProbeServer, QueuePopulator, Redis, Sentinels, Source, Transport, ZooKeeper,
+};
 pub use validate::{Finding, Severity};
 
 use schema::{Key, Kind, ROOT};
@@ -59,6 +68,14 @@ pub enum ConfigError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A daemon needs what is not there.
+    #[error("{key}: {message}; add it to the configuration")]
+    Missing {
+        /// The path of the section.
+        key: String,
+        /// What of it is missing.
+        message: String,
+    },
     /// Values that cannot be used.
     #[error("{}", list(errors))]
     Invalid {
@@ -79,6 +96,7 @@ fn list(findings: &[(Finding, Origin)]) -> String {
 #[derive(Clone, Debug)]
 pub struct Config {
     value: Value,
+    file: Option<PathBuf>,
     origins: BTreeMap<String, Origin>,
     /// What is odd about it, without being unusable.
     pub warnings: Vec<(Finding, Origin)>,
@@ -93,6 +111,7 @@ impl Config {
         let defaults = serde_json::from_str(include_str!("embedded.json")).expect("the defaults are JSON");
         let mut config = Self {
             value: Value::Object(serde_json::Map::new()),
+            file: file.map(Path::to_owned),
             origins: BTreeMap::new(),
             warnings: Vec::new(),
         };
@@ -100,6 +119,10 @@ impl Config {
         let mut errors = Vec::new();
         if let Some(file) = file {
             let origin = Origin::File(file.to_owned());
+            // A configuration without replay topics has none (replication reference 11.6).
+            if let Some(Value::Object(replication)) = config.value.pointer_mut("/extensions/replication") {
+                replication.remove("replayTopics");
+            }
             let value = read(file)?;
             config.take_findings(validate::findings(&value, ROOT), &origin, &mut errors);
             config.overlay(&value, &origin);
@@ -130,6 +153,22 @@ impl Config {
     pub fn replication(&self) -> Replication {
         let section = self.value.pointer("/extensions/replication").cloned().unwrap_or_default();
         serde_json::from_value(section).expect("what passed validation over the defaults can be read")
+    }
+
+    /// The section at a path like `extensions.replication.source`, for daemons that cannot do without.
+    ///
+    /// # Errors
+    /// The section, or something in it, is missing.
+    pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<T, ConfigError> {
+        let missing = |message: String| ConfigError::Missing { key: key.to_owned(), message };
+        let value = self.value(&format!("/{}", key.replace('.', "/")));
+        let value = value.ok_or_else(|| missing("missing".to_owned()))?;
+        T::deserialize(value).map_err(|error| missing(error.to_string()))
+    }
+
+    /// The file that was read, if one was.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The value at a JSON pointer.

@@ -10,6 +10,9 @@ use serde::Deserialize;
 pub struct Replication {
     /// The replication topic.
     pub topic: String,
+    /// The topic of the data mover's requests; none if empty.
+    #[serde(default)]
+    pub data_mover_topic: Option<String>,
     /// The status topic.
     pub replication_status_topic: String,
     /// The topic of final failures.

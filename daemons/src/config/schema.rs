@@ -51,6 +51,7 @@ const fn needed(name: &'static str, kind: Kind) -> Key {
 const PORT: Kind = Kind::Whole(1, 65_535);
 const PORT_OR_ANY: Kind = Kind::Whole(0, 65_535);
 const COUNT: Kind = Kind::Whole(1, 1_000_000);
+const SESSION_TIME: Kind = Kind::Whole(1_000, 1_800_000);
 const TRANSPORT: Kind = Kind::Word(&["http", "https"]);
 const HOST_AND_PORT: &[Key] = &[needed("host", Kind::Text), needed("port", PORT)];
 const PROBE_ONE: Kind =
@@ -183,7 +184,11 @@ pub(super) const ROOT: &[Key] = &[
     key("internalCertFilePaths", CERTIFICATES),
     needed(
         "zookeeper",
-        Kind::Section(&[needed("connectionString", Kind::Text), key("autoCreateNamespace", Kind::Flag)]),
+        Kind::Section(&[
+            needed("connectionString", Kind::Text),
+            key("autoCreateNamespace", Kind::Flag),
+            key("sessionTimeoutMs", SESSION_TIME),
+        ]),
     ),
     needed(
         "kafka",
@@ -197,6 +202,10 @@ pub(super) const ROOT: &[Key] = &[
             key("site", Kind::Text),
             key("compressionType", Kind::Text),
             key("requiredAcks", Kind::Either(&Kind::Text, &Kind::Number(-1.0))),
+            key("partitions", Kind::Whole(1, 10_000)),
+            key("replicationFactor", Kind::Whole(1, 100)),
+            key("sessionTimeoutMs", SESSION_TIME),
+            key("properties", Kind::Any),
         ]),
     ),
     key(
@@ -228,8 +237,10 @@ pub(super) const ROOT: &[Key] = &[
                     needed("host", Kind::Text),
                     needed("port", PORT),
                     key("transport", TRANSPORT),
+                    key("raftSessions", Kind::List(&Kind::Whole(0, 4_294_967_295))),
                 ]),
             ),
+            key("bootstrap", Kind::Word(&["oldest", "end"])),
             key(
                 "dmd",
                 Kind::Section(&[

@@ -93,7 +93,9 @@ pub async fn run(options: Options) -> Result<bool> {
         for (name, address) in &addresses.targets {
             eprintln!("{name} S3 http://{address}");
         }
-        eprintln!("API http://{}", addresses.api);
+        if let Some(api) = addresses.api {
+            eprintln!("API http://{api}");
+        }
         eprintln!("access key {ACCESS_KEY}, secret key {SECRET_KEY}, region {REGION}; Ctrl-C ends it");
         tokio::select! {
             stopped = stop_signal() => stopped?,

@@ -19,7 +19,6 @@ pub mod processor;
 mod progress;
 pub mod provisioning;
 mod publisher;
-mod renewal;
 mod sites;
 pub mod status;
 mod topics;
@@ -32,7 +31,6 @@ pub use ownership::Ownership;
 pub use position::PositionNodes;
 pub use progress::Progress;
 pub use publisher::{Publisher, Publishing};
-pub use renewal::Renewed;
 pub use sites::Sites;
 pub use topics::Topics;
 

@@ -80,7 +80,8 @@ pub enum PauseError {
 /// A node that is missing is made. The task never ends: abort it.
 ///
 /// The channel may be away, now or later: it is listened to as soon as it is there. A session that is over is asked again
-/// and again: where that can happen, `coordination` opens another one by itself ([`crate::driver::Renewed`]).
+/// and again: where that can happen, `coordination` opens another one by itself
+/// ([`backbeat_backends::coordination::lasting::Lasting`]).
 ///
 /// # Errors
 /// The state cannot be known. A start that guesses could copy what somebody wanted to be left alone.
@@ -350,9 +351,9 @@ async fn at(time: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::Renewed;
     use crate::timestamp;
     use backbeat_backends::coordination::NodeVersion;
+    use backbeat_backends::coordination::lasting::{Lasting, Sessions};
     use backbeat_backends::coordination::memory::{MemoryCoordination, MemorySession};
     use backbeat_backends::stats::memory::MemoryStats;
     use backbeat_core::call::Refusal;
@@ -596,20 +597,32 @@ mod tests {
         assert_eq!((*paused.borrow(), &*bench.stored().await), (false, RESUMED));
     }
 
+    /// Opens sessions, and keeps the last one at hand.
+    struct Remembered {
+        tree: MemoryCoordination,
+        last: Arc<std::sync::Mutex<Option<Arc<MemorySession>>>>,
+    }
+
+    impl Sessions for Remembered {
+        type Session = MemorySession;
+        type Error = std::convert::Infallible;
+
+        async fn open(&self) -> Result<Arc<MemorySession>, Self::Error> {
+            let session = Arc::new(self.tree.connect());
+            *self.last.lock().expect("nobody panicked") = Some(Arc::clone(&session));
+            Ok(session)
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_that_ends_changes_nothing_and_the_next_one_goes_on() {
         let bench = Bench::new();
-        let tree = bench.tree.clone();
-        let last: Arc<std::sync::Mutex<Option<Arc<MemorySession>>>> = Arc::default();
-        let sessions = Arc::clone(&last);
-        let renewed = Renewed::new(move || {
-            let session = Arc::new(tree.connect());
-            *sessions.lock().expect("nobody panicked") = Some(Arc::clone(&session));
-            std::future::ready(Ok::<_, std::convert::Infallible>(session))
-        });
+        let sessions = Remembered { tree: bench.tree.clone(), last: Arc::default() };
+        let last = Arc::clone(&sessions.last);
+        let Ok(lasting) = Lasting::open(sessions).await;
         let (stats, clock) = (Arc::clone(&bench.stats), bench.clock.clone());
         let (paused, _task) =
-            follow(bench.place.clone(), Arc::new(renewed), stats, clock).await.expect("the state is known");
+            follow(bench.place.clone(), Arc::new(lasting), stats, clock).await.expect("the state is known");
         bench.order(PAUSE).await;
         let session = last.lock().expect("nobody panicked").clone().expect("there is one");
         session.expire();

@@ -5,10 +5,9 @@
 
 mod ports;
 mod pruning;
-mod settings;
 mod site;
+mod sites;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,12 +23,12 @@ use backbeat_backends::queue::embedded::EmbeddedQueue;
 use backbeat_backends::queue::{Group, PARTITIONS_DEFAULT, Queue};
 use backbeat_backends::stats::embedded::EmbeddedStats;
 use backbeat_core::call::Ending;
-use backbeat_core::id::Site as SiteName;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, Daemons, Operator, SiteDaemon};
-use crate::config::Config;
+use crate::config::settings::{self, DRAIN_MAX};
+use crate::config::{Config, Locations};
 use crate::directory::{Backups, Layout};
 use crate::driver::counters::Counters;
 use crate::driver::populator::{self, PopulatorHandle, PopulatorPorts};
@@ -37,9 +36,10 @@ use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
 use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
 use crate::driver::{Clock, PositionNodes, ProcessorObserver, Publisher, StatusObserver};
 use crate::metrics::Registry;
-use settings::DRAIN_MAX;
 pub use site::Client;
-use site::{Reach, RunningSite};
+use site::Reach;
+pub use sites::SitesAlone;
+use sites::{Ports, Sites, TargetSite};
 
 /// The access key of every site.
 pub const ACCESS_KEY: &str = "backbeat-dev";
@@ -96,8 +96,8 @@ pub struct Addresses {
     pub source: SocketAddr,
     /// Name and S3 of each target, in the order in which they were configured.
     pub targets: Vec<(String, SocketAddr)>,
-    /// The API and the web page.
-    pub api: SocketAddr,
+    /// The API and the web page, unless the sites are alone.
+    pub api: Option<SocketAddr>,
     /// The source's journal in the form of bucketd's raft log.
     pub journal: Option<SocketAddr>,
 }
@@ -126,43 +126,16 @@ pub struct Stack {
 impl Stack {
     /// Starts everything, and returns once it answers.
     pub async fn start(config: StackConfig) -> Result<Self> {
-        let (source_listener, source_address) = ports::listen(config.source_port, "the source site").await?;
-        let mut targets = Vec::new();
-        for target in &config.targets {
-            let (listener, address) = ports::listen(target.port, "a target site").await?;
-            let name = target.name.clone().unwrap_or_else(|| format!("site-{}", address.port()));
-            targets.push((name, listener, address));
-        }
+        let ports = Ports::take(config.source_port, &config.targets, config.journal_port).await?;
         let (api_listener, api_address) = ports::listen(config.api_port, "the API").await?;
-        let journal_listener = match config.journal_port {
-            Some(port) => Some(ports::listen(port, "the journal").await?),
-            None => None,
-        };
-        let names: Vec<String> = targets.iter().map(|(name, ..)| name.clone()).collect();
-        check_names(&names)?;
 
         let layout = Layout::open(&config.data_dir)?;
         let limits = settings::site_limits(&config.config);
         let (stop_servers, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        let source = RunningSite::source(&layout, &names, api_address, limits.clone())
-            .await
-            .context("cannot open the source site")?;
-        let to_source = source.serve(source_listener, source_address, stopped.clone(), &mut servers);
-        let journal_address = journal_listener.as_ref().map(|(_, address)| *address);
-        if let Some((listener, _)) = journal_listener {
-            source.serve_journal(listener, stopped.clone(), &mut servers);
-        }
-        let mut target_sites = Vec::new();
-        let mut sites = vec![(layout.source(), source.site())];
-        for (index, (name, listener, address)) in targets.into_iter().enumerate() {
-            let site = RunningSite::target(&layout, &name, index, limits.clone())
-                .await
-                .with_context(|| format!("cannot open the target site {name}"))?;
-            let reach = site.serve(listener, address, stopped.clone(), &mut servers);
-            sites.push((layout.target(&name), site.site()));
-            target_sites.push((SiteName::from(name), address, reach));
-        }
+        let api = Some(api_address);
+        let sites = Sites::open(ports, &layout, &limits, api, &stopped, &mut servers).await?;
+        let to_source = sites.to_source.clone();
 
         let wall = WallClock::system();
         let engine = layout.engine();
@@ -213,18 +186,23 @@ impl Stack {
             group: status_group.clone(),
             observer: StatusObserver::new(metrics.clone(), counters.clone()),
         };
-        let (status, task) =
-            status::start(settings::status(&replication), ports, clock.clone(), DRAIN_MAX).await?;
+        let (status, task) = status::start(
+            settings::status(&replication, &Locations::default()),
+            ports,
+            clock.clone(),
+            DRAIN_MAX,
+        )
+        .await?;
         machines.spawn(async move { task.await?.context("the status processor ended") });
 
         let mut processors = Vec::new();
         let mut site_daemons = Vec::new();
-        for (name, _, to_target) in &target_sites {
+        for TargetSite { name, reach } in &sites.targets {
             let group = Group::from(format!("{}-{name}", replication.queue_processor.group_id));
             let ports = ProcessorPorts {
                 queue: Arc::clone(&queue),
                 publisher: publisher.clone(),
-                sites: Arc::new(SitePair::new(to_source.client(), to_target.client())),
+                sites: Arc::new(SitePair::new(to_source.client(), reach.client())),
                 topics: topics.consumed_by_sites(),
                 status_topic: topics.status.clone(),
                 exceptions_topic: topics.exceptions.clone(),
@@ -254,7 +232,7 @@ impl Stack {
 
         let zookeeper_path =
             config.config.value("/queuePopulator/zookeeperPath").and_then(|path| path.as_str());
-        let journal = EmbeddedJournal::new(source.journal());
+        let journal = EmbeddedJournal::new(sites.journal.clone());
         let ports = PopulatorPorts {
             journal: Arc::new(journal.clone()),
             queue: Arc::clone(&queue),
@@ -266,8 +244,12 @@ impl Stack {
             counters: counters.clone(),
             metrics: metrics.clone(),
         };
-        let (populator, task) =
-            populator::start(settings::populator(&config.config), ports, clock.clone(), DRAIN_MAX);
+        let (populator, task) = populator::start(
+            settings::populator(&config.config, &Locations::default()),
+            ports,
+            clock.clone(),
+            DRAIN_MAX,
+        );
         machines.spawn(async move {
             match task.await? {
                 None => Ok(()),
@@ -275,8 +257,10 @@ impl Stack {
             }
         });
 
-        let stores = sites.iter().map(|(_, site)| site.closed()).chain([store.closed()]).collect();
-        let backups = Backups::new(layout, store, sites);
+        let addresses = sites.addresses(api);
+        let stores = sites.closed().chain([store.closed()]).collect();
+        let to_targets = sites.targets.into_iter().map(|target| target.reach).collect();
+        let backups = Backups::new(layout, store, sites.opened);
         let pruning = pruning::prune_forever(journal, populator.clone(), backups.pruning());
         let pruning = tokio::spawn(pruning);
 
@@ -303,13 +287,6 @@ impl Stack {
         });
         let serving = api::serve(api_listener, Arc::clone(&operator), stopped);
         servers.spawn(async move { serving.await.context("the API ended") });
-        let (mut targets, mut to_targets) = (Vec::new(), Vec::new());
-        for (name, address, reach) in target_sites {
-            targets.push((name.as_str().to_owned(), address));
-            to_targets.push(reach);
-        }
-        let addresses =
-            Addresses { source: source_address, targets, api: api_address, journal: journal_address };
         Ok(Self {
             addresses,
             to_source,
@@ -387,19 +364,4 @@ impl Stack {
             .await
             .map_err(|_| anyhow!("the stack did not stop within {} s", STOP_TIME_MAX.as_secs()))?
     }
-}
-
-/// Names of sites stand in replication configurations and in folder names.
-fn check_names(names: &[String]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        ensure!(
-            name.chars().all(usable) && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
-            "site name {name:?} is not usable: letters, digits, '-', '_' and '.' only, a letter or digit first"
-        );
-        ensure!(seen.insert(name), "two target sites are called {name}: give each a name of its own");
-    }
-    ensure!(!names.is_empty(), "there must be at least one target site");
-    Ok(())
 }

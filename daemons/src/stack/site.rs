@@ -39,7 +39,7 @@ impl RunningSite {
     pub(super) async fn source(
         layout: &Layout,
         targets: &[String],
-        api: SocketAddr,
+        api: Option<SocketAddr>,
         limits: Limits,
     ) -> Result<Self> {
         let endpoints = targets.iter().enumerate().map(|(index, name)| ReplicationEndpoint {
@@ -48,7 +48,7 @@ impl RunningSite {
             is_default: index == 0,
         });
         let mut config = config("source", &layout.source(), 0, endpoints.collect());
-        config.api = Some(api.to_string());
+        config.api = api.map(|api| api.to_string());
         config.limits = limits;
         Self::open(config).await
     }

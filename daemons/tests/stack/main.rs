@@ -32,7 +32,7 @@ async fn what_is_written_arrives_and_survives_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     let targets: Vec<Server> = addresses.targets.iter().map(|(_, address)| Server::at(*address)).collect();
     source.make_bucket("photos").await;
     for target in &targets {
@@ -64,7 +64,7 @@ async fn what_is_written_arrives_and_survives_a_restart() {
 
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     for (version, key, _) in &written {
         assert_eq!(source.status_of("photos", key, version).await, "COMPLETED");
     }
@@ -106,7 +106,7 @@ async fn a_failure_is_listed_with_its_reason_and_can_be_retried() {
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     let target = Server::at(addresses.targets[0].1);
     source.make_bucket("photos").await;
     source.replicate("photos", "missing", "paris").await;
@@ -144,7 +144,7 @@ async fn a_target_bucket_without_versions_fails_the_entry_and_the_web_page_is_se
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     let target = Server::at(addresses.targets[1].1);
     target.ok(Request::new(Method::PUT, "/plain")).await;
     source.make_bucket("photos").await;
@@ -168,7 +168,7 @@ async fn a_paused_site_stays_paused_over_a_restart_and_holds_up_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     source.make_bucket("photos").await;
     for (_, address) in &addresses.targets {
         Server::at(*address).make_bucket("copies").await;
@@ -183,7 +183,7 @@ async fn a_paused_site_stays_paused_over_a_restart_and_holds_up_nobody() {
 
     let stack = start(dir.path()).await;
     let addresses = stack.addresses().clone();
-    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api));
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
     let status = api.json("/api/v1/status", &[]).await;
     assert_eq!(status["sites"][0]["paused"], true, "{status}");
     assert_eq!(source.status_of("photos", "a", &version).await, "PROCESSING");
@@ -236,6 +236,7 @@ async fn a_copy_that_nobody_waits_for_is_made_all_the_same() {
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(&dir.path().join("data")).await;
     let addresses = stack.addresses().clone();
+    let api = addresses.api.expect("a stack has one");
     let source = Server::at(addresses.source);
     source.make_bucket("photos").await;
     for number in 0..200 {
@@ -243,12 +244,9 @@ async fn a_copy_that_nobody_waits_for_is_made_all_the_same() {
     }
     let copy = dir.path().join("copy");
     let body = json!({ "directory": copy }).to_string();
-    let mut connection = tokio::net::TcpStream::connect(addresses.api).await.expect("the API is there");
-    let head = format!(
-        "POST /api/v1/backup HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
-        addresses.api,
-        body.len()
-    );
+    let mut connection = tokio::net::TcpStream::connect(api).await.expect("the API is there");
+    let head =
+        format!("POST /api/v1/backup HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n", api, body.len());
     connection.write_all((head + &body).as_bytes()).await.expect("the API reads");
     let partial = dir.path().join("copy.partial");
     // Its client goes away once it has begun.

@@ -6,7 +6,7 @@
 mod config;
 mod outcome;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
@@ -17,6 +17,7 @@ use zookeeper_client::{
     Acls, AddWatchMode, Client, Connector, CreateMode, CreateSequence, Error, EventType, SessionState, Stat,
 };
 
+use super::lasting::Sessions;
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
 use config::Place;
 pub use config::{ConnectError, ZooKeeperConfig};
@@ -36,6 +37,15 @@ pub struct ZooKeeperSession {
     over: watch::Receiver<bool>,
     acls: Acls<'static>,
     answer_time_max: Duration,
+}
+
+impl Sessions for ZooKeeperConfig {
+    type Session = ZooKeeperSession;
+    type Error = ConnectError;
+
+    async fn open(&self) -> Result<Arc<ZooKeeperSession>, ConnectError> {
+        ZooKeeperSession::connect(self).await.map(Arc::new)
+    }
 }
 
 impl ZooKeeperSession {

@@ -1,6 +1,5 @@
-//! What the machines of the embedded stack are told, from the configuration.
+//! What the machines are told, from the configuration.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backbeat_backends::site::Limits;
@@ -13,7 +12,7 @@ use backbeat_core::request::minting::TargetKind;
 use backbeat_core::time::Span;
 use backbeat_core::{populator, processor, status};
 
-use crate::config::{Config, Replication, Retry};
+use super::{Config, Locations, Replication, Retry};
 use crate::driver::Topics;
 
 /// Entries that a machine holds beyond what it works on, per unit of its concurrency.
@@ -35,10 +34,10 @@ const PARKED_MAX: usize = 10_000;
 const BYTES_MAX: u64 = 48 << 20;
 
 /// Time that partitions and shutdowns have to drain.
-pub(super) const DRAIN_MAX: Span = Span::from_secs(20);
+pub(crate) const DRAIN_MAX: Span = Span::from_secs(20);
 
 /// The names of the topics.
-pub(super) fn topics(config: &Config) -> Topics {
+pub(crate) fn topics(config: &Config) -> Topics {
     let replication = config.replication();
     let gc = config.value("/extensions/gc/topic").and_then(|topic| topic.as_str());
     Topics {
@@ -63,7 +62,7 @@ fn expanded(replication: &Replication) -> Vec<Topic> {
 }
 
 /// What clients may use of an embedded site. A quota or a number of records of 0 is none.
-pub(super) fn site_limits(config: &Config) -> Limits {
+pub(crate) fn site_limits(config: &Config) -> Limits {
     let value = |name: &str| config.value(&format!("/embedded/site/{name}"));
     let whole = |name: &str| value(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
     let count = |name: &str, default: usize| match usize::try_from(whole(name)) {
@@ -86,12 +85,13 @@ pub(super) fn site_limits(config: &Config) -> Limits {
     }
 }
 
-pub(super) fn populator(config: &Config) -> populator::Config {
+/// Of the embedded stack, and of a daemon where it does not say otherwise.
+pub(crate) fn populator(config: &Config, locations: &Locations) -> populator::Config {
     let batch = config.value("/queuePopulator/batchMaxRead").and_then(serde_json::Value::as_u64);
     // Records are a few KiB each: what is in memory at once stays in the order of ten MiB.
     let batch_max = usize::try_from(batch.unwrap_or(10_000)).unwrap_or(usize::MAX).min(1_000);
     populator::Config {
-        filter: FilterConfig::default(),
+        filter: FilterConfig { cold_locations: locations.cold.clone(), ..FilterConfig::default() },
         batch_max,
         in_flight_max: 2_000,
         wait: Span::from_secs(30),
@@ -107,7 +107,7 @@ pub(super) fn populator(config: &Config) -> populator::Config {
     }
 }
 
-pub(super) fn processor(
+pub(crate) fn processor(
     replication: &Replication,
     site: &Site,
     owner_id: &str,
@@ -140,14 +140,14 @@ pub(super) fn processor(
     }
 }
 
-pub(super) fn status(replication: &Replication) -> status::Config {
+pub(crate) fn status(replication: &Replication, locations: &Locations) -> status::Config {
     let concurrency = replication.replication_status_processor.concurrency;
     let retry = replication.replication_status_processor.retry.as_ref();
     status::Config {
         decision: StatusConfig {
             replay_topics: expanded(replication),
             monitor_failures: replication.monitor_replication_failures,
-            transient_locations: BTreeSet::new(),
+            transient_locations: locations.transient.clone(),
         },
         concurrency,
         intake: intake(replication, concurrency),

@@ -1,0 +1,273 @@
+//! The sections that daemons on real services need, as they stand in `config.json` (replication reference section 11).
+
+use serde::Deserialize;
+
+/// `kafka` (replication reference 11.3).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kafka {
+    /// Some brokers, `host:port,host:port`.
+    pub hosts: String,
+    /// The largest message that is published, bytes.
+    pub max_request_size: Option<usize>,
+    /// The rack of this process, for reading from followers there.
+    pub site: Option<String>,
+    /// Where consumers write how far they are.
+    #[serde(default)]
+    pub backlog_metrics: BacklogMetrics,
+    /// Partitions of topics that have to be made while the replication topic is not there yet; ours.
+    pub partitions: Option<u32>,
+    /// Copies of topics that have to be made; ours.
+    pub replication_factor: Option<u16>,
+    /// Without a sign of life for so long (milliseconds) a consumer is out of its group; ours.
+    pub session_timeout_ms: Option<u64>,
+    /// Further properties of librdkafka, by its names; ours.
+    #[serde(default)]
+    pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// `kafka.backlogMetrics`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BacklogMetrics {
+    /// The node above all.
+    pub zk_path: Option<String>,
+    /// Seconds between two writes.
+    pub interval_s: Option<f64>,
+}
+
+/// `zookeeper` (replication reference 11.2).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ZooKeeper {
+    /// `host:port[,host:port...][/chroot]`.
+    pub connection_string: String,
+    /// Whether a missing chroot is made.
+    #[serde(default)]
+    pub auto_create_namespace: bool,
+    /// Without a sign of life for so long (milliseconds) a session is over; ours.
+    pub session_timeout_ms: Option<u64>,
+}
+
+/// `redis` (replication reference 11.4).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redis {
+    /// The server, unless sentinels are named.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// What sentinels call the master.
+    pub name: Option<String>,
+    /// Sentinels.
+    pub sentinels: Option<Sentinels>,
+    /// The server's password.
+    pub password: Option<String>,
+    /// The sentinels' password.
+    pub sentinel_password: Option<String>,
+}
+
+/// Where sentinels are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Sentinels {
+    /// `host:port,host:port`.
+    Text(String),
+    /// One by one.
+    List(Vec<HostAndPort>),
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HostAndPort {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl HostAndPort {
+    /// `host:port`.
+    pub fn endpoint(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// How servers are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// In the open.
+    #[default]
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// How a site is told who asks (replication reference 8.1).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Auth {
+    /// `account`, `service`, `role` or `assumeRole`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The account of `account` and `service`.
+    pub account: Option<String>,
+}
+
+/// `extensions.replication.source`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Source {
+    /// How it is spoken to.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Where its S3 is.
+    pub s3: HostAndPort,
+    /// Who asks.
+    pub auth: Auth,
+}
+
+/// `extensions.replication.destination`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    /// How the sites are spoken to.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Who asks.
+    pub auth: Auth,
+    /// The sites.
+    #[serde(default)]
+    pub bootstrap_list: Vec<BootstrapSite>,
+}
+
+/// A site of the bootstrap list (replication reference 5.3).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct BootstrapSite {
+    /// Its name.
+    pub site: String,
+    /// Its servers, `host[:port]`; a port that is left out is 80.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// The kind of cloud, for a site that is reached through the source.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Whether buckets are echoed to it.
+    #[serde(default)]
+    pub echo: bool,
+}
+
+impl BootstrapSite {
+    /// Its servers with their ports.
+    pub fn endpoints(&self) -> Vec<String> {
+        let with_port = |server: &String| {
+            let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if has_port { server.clone() } else { format!("{server}:80") }
+        };
+        self.servers.iter().map(with_port).collect()
+    }
+}
+
+/// `metrics`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// The topic.
+    pub topic: String,
+    /// What the names of its consumer groups begin with.
+    pub group_id_prefix: String,
+}
+
+/// `queuePopulator` (replication reference 11.5).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuePopulator {
+    /// Where positions are kept.
+    pub zookeeper_path: String,
+    /// What kind of journal is read.
+    pub log_source: String,
+    /// The raft logs.
+    pub bucketd: Option<Bucketd>,
+    /// Where a journal is begun whose position was never stored; ours.
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
+    /// Where its probes answer.
+    pub probe_server: Option<ProbeServer>,
+}
+
+/// Where a journal is begun whose position was never stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bootstrap {
+    /// At the oldest record that there is: nothing is left out.
+    #[default]
+    Oldest,
+    /// At its end, as upstream does: what was written before is not queued.
+    End,
+}
+
+/// `queuePopulator.bucketd`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bucketd {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Raft sessions that are put among those to be shared out, if they are not there; ours. Elsewhere deployment tools
+    /// do that.
+    #[serde(default)]
+    pub raft_sessions: Vec<u32>,
+}
+
+/// A probe server, or one for each site.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ProbeServer {
+    /// One for the process.
+    One(ProbePlace),
+    /// One for each site.
+    BySite(Vec<ProbePlace>),
+}
+
+/// Where a probe server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbePlace {
+    /// The address.
+    #[serde(default = "localhost")]
+    pub bind_address: String,
+    /// The port; 0 takes any that is free.
+    pub port: u16,
+    /// The site that it speaks of.
+    pub site: Option<String>,
+}
+
+fn localhost() -> String {
+    "localhost".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_without_a_port_answer_at_80() {
+        let site: BootstrapSite =
+            serde_json::from_str(r#"{"site":"a","servers":["one","two:8000"]}"#).expect("a site");
+        assert_eq!(site.endpoints(), ["one:80", "two:8000"]);
+    }
+
+    #[test]
+    fn probe_servers_come_alone_or_one_for_each_site() {
+        let one: ProbeServer = serde_json::from_str(r#"{"port":4042}"#).expect("one");
+        let ProbeServer::One(place) = one else { panic!("not a list") };
+        assert_eq!((place.bind_address.as_str(), place.port), ("localhost", 4042));
+        let list: ProbeServer =
+            serde_json::from_str(r#"[{"bindAddress":"0.0.0.0","port":1,"site":"a"}]"#).expect("a list");
+        assert!(matches!(list, ProbeServer::BySite(places) if places[0].site.as_deref() == Some("a")));
+    }
+}

@@ -1,0 +1,282 @@
+//! `queue-populator`: a populator for each journal that this process has been given.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use backbeat_backends::coordination::zookeeper::ZooKeeperSession;
+use backbeat_backends::coordination::{Coordination as _, Lifetime, NodePath};
+use backbeat_backends::journal::bucketd::{BucketdConfig, BucketdJournal};
+use backbeat_backends::queue::Group;
+use backbeat_backends::stats::redis::RedisStats;
+use backbeat_core::call::{Ending, RefusalKind};
+use backbeat_core::id::Topic;
+use backbeat_core::populator::{self as machine, StopReason, WatchLimits};
+use backbeat_core::provisioning::Config as Sharing;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::consuming::consuming;
+use super::services::Services;
+use super::sites::{SourceSite, plain};
+use super::{StartError, probes, told};
+use crate::config::settings::{self, DRAIN_MAX};
+use crate::config::{Bootstrap, Bucketd, QueuePopulator};
+use crate::consumers::{FailureWork, MetricsWork, Repair, RepairSchedule};
+use crate::driver::populator::{self, PopulatorHandle, PopulatorPorts};
+use crate::driver::provisioning::{self, ProvisioningHandle, ProvisioningNodes, Provisions};
+use crate::driver::{Ownership, PositionNodes};
+use crate::probe::Trouble;
+
+/// How long a populator that lost its journal to another one waits before it looks again.
+const AGAIN_DELAY: Duration = Duration::from_secs(1);
+
+/// What is remembered for a source that does not compare before it writes (decision D3).
+const WATCH: WatchLimits = WatchLimits { versions_max: 10_000, lookback: 10_000, restorations_max: 10 };
+
+/// The populators that run, by raft session, as probes see them, too.
+type Handles = Arc<Mutex<BTreeMap<u32, PopulatorHandle>>>;
+
+/// The journals that this process has been given.
+struct Journals {
+    services: Arc<Services>,
+    source: SourceSite,
+    zookeeper_path: String,
+    endpoint: String,
+    config: machine::Config,
+    /// The claims that the running populators act on.
+    running: BTreeMap<u32, Ownership>,
+    handles: Handles,
+    tasks: JoinSet<(u32, Option<StopReason>)>,
+}
+
+pub(super) async fn start(
+    services: &Arc<Services>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<(), StartError> {
+    let section: QueuePopulator = services.config.section("queuePopulator")?;
+    if section.log_source != "bucketd" {
+        return Err(StartError::Configuration(format!(
+            "queuePopulator.logSource: {} is not supported yet: use bucketd",
+            section.log_source
+        )));
+    }
+    let bucketd: Bucketd = match section.bucketd {
+        Some(bucketd) => bucketd,
+        None => services.config.section("queuePopulator.bucketd")?,
+    };
+    plain(bucketd.transport, "queuePopulator.bucketd")?;
+    let mut config = settings::populator(&services.config, &services.locations);
+    config.bootstrap = match section.bootstrap {
+        Bootstrap::Oldest => machine::Bootstrap::Oldest,
+        Bootstrap::End => machine::Bootstrap::End,
+    };
+    config.watch = Some(WATCH);
+    let journals = Journals {
+        services: Arc::clone(services),
+        source: SourceSite::configured(services)?,
+        zookeeper_path: section.zookeeper_path,
+        endpoint: format!("{}:{}", bucketd.host, bucketd.port),
+        config,
+        running: BTreeMap::new(),
+        handles: Handles::default(),
+        tasks: JoinSet::new(),
+    };
+    let nodes = nodes(services, &journals.zookeeper_path, &bucketd).await?;
+    let probes = services.config.value("/queuePopulator/probeServer");
+    probes::serve(services, probes, stopped, tasks, |_| {
+        let (services, handles) = (Arc::clone(services), Arc::clone(&journals.handles));
+        move || troubles(Arc::clone(&services), Arc::clone(&handles))
+    })
+    .await?;
+    let zookeeper = services.zookeeper.clone();
+    let open = move || {
+        let zookeeper = zookeeper.clone();
+        async move { ZooKeeperSession::connect(&zookeeper).await }
+    };
+    let (sharing, owned) = provisioning::start(Sharing::default(), nodes, open, services.clock.clone());
+    tasks.spawn(journals.supervise(sharing, owned, told(stopped.clone())));
+    keep_statistics(services, stopped, tasks).await
+}
+
+/// The nodes that populators share the journals through. Journals of the configuration are put among them.
+async fn nodes(
+    services: &Services,
+    zookeeper_path: &str,
+    bucketd: &Bucketd,
+) -> Result<ProvisioningNodes, StartError> {
+    let unusable = |error| StartError::Configuration(format!("queuePopulator.zookeeperPath: {error}"));
+    let nodes = ProvisioningNodes::new(zookeeper_path).map_err(unusable)?;
+    for session in &bucketd.raft_sessions {
+        let node = nodes.provisions().child(&session.to_string()).map_err(unusable)?;
+        match services.coordination.create(&node, Bytes::new(), Lifetime::Durable).await {
+            Ending::Applied(_) => tracing::info!(session, "the raft session is shared out from now on"),
+            Ending::Refused(refusal) if refusal.kind == RefusalKind::Conflict => {}
+            Ending::Refused(refusal) => {
+                return Err(StartError::Unavailable(format!("node {node} cannot be made: {}", refusal.code)));
+            }
+            Ending::Unknown => {
+                return Err(StartError::Unavailable(format!("zookeeper does not answer about node {node}")));
+            }
+        }
+    }
+    Ok(nodes)
+}
+
+/// Consumes what all daemons say of what they did, and keeps it in Redis (replication reference section 1).
+async fn keep_statistics(
+    services: &Arc<Services>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<(), StartError> {
+    let (stats, clock) = (&services.stats, &services.wall);
+    let group = Group::from(format!("{}-crr", services.counts.group_id_prefix));
+    let topic = Topic::from(services.counts.topic.as_str());
+    let work = MetricsWork::new(Arc::clone(stats), clock.clone());
+    tasks.spawn(consuming(services, group, topic, None, work, told(stopped.clone())).await?);
+
+    let (group, topic) = (Group::from(FailureWork::<RedisStats>::GROUP), services.topics.failed.clone());
+    let work = FailureWork::new(Arc::clone(stats), clock.clone());
+    tasks.spawn(consuming(services, group, topic, None, work, told(stopped.clone())).await?);
+
+    if !services.replication.monitor_replication_failures {
+        return Ok(());
+    }
+    let repair = Repair {
+        queue: Arc::clone(&services.queue),
+        exceptions_topic: services.topics.exceptions.clone(),
+        partitions: services.partitions,
+        stats: Arc::clone(stats),
+        clock: clock.clone(),
+    };
+    let stop = told(stopped.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stop => {}
+            () = repair.run(RepairSchedule::default()) => {}
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
+/// What is not well: ZooKeeper, or a populator that does not answer.
+async fn troubles(services: Arc<Services>, handles: Handles) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    let node = NodePath::new("/probe").expect("a path");
+    let asked = services.coordination.read(&node).await;
+    let is_there = matches!(&asked, Ending::Applied(_))
+        || matches!(&asked, Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
+    if !is_there {
+        troubles.push(Trouble::zookeeper(0));
+    }
+    let handles = handles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for handle in handles.into_values() {
+        if handle.summary().await.is_none() {
+            troubles.push(Trouble::log_reader(services.topics.replication.as_str()));
+        }
+    }
+    troubles
+}
+
+impl Journals {
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<u32, PopulatorHandle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&mut self, session: u32, claim: Ownership) -> Result<()> {
+        let services = &self.services;
+        let ports = PopulatorPorts {
+            journal: Arc::new(BucketdJournal::new(BucketdConfig::new(self.endpoint.as_str(), session))),
+            queue: Arc::clone(&services.queue),
+            coordination: Arc::clone(&services.coordination),
+            nodes: PositionNodes::new(&self.zookeeper_path, &format!("raft_{session}"))
+                .context("queuePopulator.zookeeperPath")?
+                .owned_by(claim.clone()),
+            sites: self.source.alone(),
+            topic: services.topics.replication.clone(),
+            log_name: "raft-log",
+            counters: services.counters.clone(),
+            metrics: services.metrics.clone(),
+        };
+        let (handle, task) = populator::start(self.config.clone(), ports, services.clock.clone(), DRAIN_MAX);
+        tracing::info!(session, "reading the raft session");
+        self.handles().insert(session, handle);
+        self.running.insert(session, claim);
+        self.tasks.spawn(async move { (session, task.await.ok().flatten()) });
+        Ok(())
+    }
+
+    /// Starts and stops populators, so that those run that are owned. One whose claim is another one now is started
+    /// again once it has ended.
+    async fn follow(&mut self, owned: &Provisions) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        for claim in owned.claims() {
+            match claim.provision().as_str().parse() {
+                Ok(session) => drop(wanted.insert(session, claim.clone())),
+                Err(_) => {
+                    tracing::error!(provision = %claim.provision(), "no number of a raft session: nobody reads it");
+                }
+            }
+        }
+        let stopping: Vec<PopulatorHandle> = {
+            let handles = self.handles();
+            let gone = self.running.iter().filter(|&(session, claim)| wanted.get(session) != Some(claim));
+            gone.filter_map(|(session, _)| handles.get(session).cloned()).collect()
+        };
+        for handle in stopping {
+            handle.shut_down().await;
+        }
+        for (session, claim) in wanted {
+            if !self.running.contains_key(&session) {
+                self.start(session, claim)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn supervise(
+        mut self,
+        sharing: ProvisioningHandle,
+        mut owned: watch::Receiver<Provisions>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
+        tokio::pin!(stop);
+        loop {
+            let provisions = owned.borrow_and_update().clone();
+            self.follow(&provisions).await?;
+            tokio::select! {
+                () = &mut stop => break,
+                changed = owned.changed() => changed.context("the sharing of raft sessions ended")?,
+                Some(ended) = self.tasks.join_next() => {
+                    let (session, reason) = ended?;
+                    self.handles().remove(&session);
+                    self.running.remove(&session);
+                    match reason {
+                        None => tracing::info!(session, "the raft session is read no more"),
+                        Some(StopReason::HistoryLost(loss)) => {
+                            bail!("the populator of raft session {session} stopped: {loss:?}")
+                        }
+                        Some(StopReason::Fenced | StopReason::OwnershipLost) => {
+                            tracing::warn!(session, "another populator has the raft session; looking again");
+                            tokio::time::sleep(AGAIN_DELAY).await;
+                        }
+                    }
+                }
+            }
+        }
+        // Their positions can be saved only while the sessions are owned.
+        let handles = std::mem::take(&mut *self.handles());
+        for handle in handles.values() {
+            handle.shut_down().await;
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        sharing.leave().await;
+        Ok(())
+    }
+}
