@@ -45,7 +45,12 @@ impl Backlog {
         );
         let request = Request::new(Method::PUT, format!("/{BUCKET}")).query("replication", "");
         ask(&source, request.body(Body::full(rules))).await?;
-        Ok(Self { source, api: client(&addresses.api), site: site.clone(), deleted: 0 })
+        Ok(Self {
+            source,
+            api: client(addresses.api.as_ref().context("dev has an API")?),
+            site: site.clone(),
+            deleted: 0,
+        })
     }
 
     /// `pause` or `resume`: nothing is copied between the two.

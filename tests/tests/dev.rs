@@ -185,7 +185,7 @@ fn data() -> Result<()> {
     case("written_before_a_restart", place.addresses()?)?;
     let mut copy = Place::new(second.path());
     let (data, copied) = (place.data().display().to_string(), copy.data().display().to_string());
-    let api = place.addresses()?.api.clone();
+    let api = place.addresses()?.api.clone().context("dev has an API")?;
     let told = |arguments: &[&str], code: i32| -> Result<String> {
         let output = run(arguments, "")?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

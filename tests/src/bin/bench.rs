@@ -264,7 +264,7 @@ impl Bench {
             stack,
             source: signed(addresses.source.to_string()),
             target: signed(addresses.targets[0].1.to_string()),
-            api: signed(addresses.api.to_string()),
+            api: signed(addresses.api.context("a stack has an API")?.to_string()),
             pair,
             _data: data,
         })
@@ -299,7 +299,8 @@ impl Bench {
         let addresses = Addresses {
             source: addresses.source.to_string(),
             targets: vec![(SITE.to_owned(), addresses.targets[0].1.to_string())],
-            api: addresses.api.to_string(),
+            api: addresses.api.map(|api| api.to_string()),
+            journal: None,
         };
         let mut rclone = std::process::Command::new("rclone");
         rclone.args(["sync", &format!("SOURCE:{bucket}"), &format!("{}:{bucket}", SITE.to_uppercase())]);

@@ -7,13 +7,15 @@ use backbeat::consumers::{
     DataMoverWork, FailureWork, Membership, MetricsWork, Repair, RepairSchedule, Work, start,
 };
 use backbeat::driver::counters::{COUNTER_LIFE, Counters, INTERVAL_MS, interval_key};
-use backbeat::driver::{Publisher, Renewed, exceptions};
+use backbeat::driver::{Publisher, exceptions};
 use backbeat::metrics::Registry;
 use backbeat::pause::{PausePlace, follow};
 use backbeat_backends::clock::WallClock;
 use backbeat_backends::conformance::{applied, run};
 use backbeat_backends::coordination::Coordination as _;
 use backbeat_backends::coordination::conformance::CoordinationHarness as _;
+use backbeat_backends::coordination::lasting::{Lasting, Sessions};
+use backbeat_backends::coordination::zookeeper::ZooKeeperSession;
 use backbeat_backends::queue::{Consumer, ConsumerEvent, Group, Queue, Record, Retention, Slot, TopicSpec};
 use backbeat_backends::stats::redis::RedisStats;
 use backbeat_backends::stats::{ScoreRange, Stats as _};
@@ -283,6 +285,23 @@ async fn until(paused: &mut watch::Receiver<bool>, wanted: bool) {
     paused.wait_for(|paused| *paused == wanted).await.expect("it is followed");
 }
 
+/// Opens sessions, and keeps them at hand.
+struct Remembering {
+    folder: Arc<Folder>,
+    opened: Arc<Mutex<Vec<Arc<ZooKeeperSession>>>>,
+}
+
+impl Sessions for Remembering {
+    type Session = ZooKeeperSession;
+    type Error = std::convert::Infallible;
+
+    async fn open(&self) -> Result<Arc<ZooKeeperSession>, Self::Error> {
+        let session = Arc::new(self.folder.connect().await);
+        self.opened.lock().expect("nobody panicked").push(Arc::clone(&session));
+        Ok(session)
+    }
+}
+
 fn paused_and_resumed(address: &str) -> Result<()> {
     let mut server = OwnRedis::start(&[])?;
     let folder = Arc::new(Folder::at(address));
@@ -298,17 +317,10 @@ fn paused_and_resumed(address: &str) -> Result<()> {
             String::from_utf8(node.data.to_vec()).expect("it is text")
         };
         let sessions = Arc::new(Mutex::new(Vec::new()));
-        let (opened, at) = (Arc::clone(&sessions), Arc::clone(&folder));
-        let renewed = Renewed::new(move || {
-            let (opened, at) = (Arc::clone(&opened), Arc::clone(&at));
-            async move {
-                let session = Arc::new(at.connect().await);
-                opened.lock().expect("nobody panicked").push(Arc::clone(&session));
-                Ok::<_, std::convert::Infallible>(session)
-            }
-        });
+        let opener = Remembering { folder: Arc::clone(&folder), opened: Arc::clone(&sessions) };
+        let Ok(lasting) = Lasting::open(opener).await;
         let stats = Arc::new(RedisStats::new(redis_suite::config_of(&server)));
-        let followed = follow(place.clone(), Arc::new(renewed), stats, WallClock::system()).await;
+        let followed = follow(place.clone(), Arc::new(lasting), stats, WallClock::system()).await;
         let (mut paused, _task) = followed.expect("the state is known");
         assert_eq!(stored().await, r#"{"paused":false}"#);
         order(r#"{"action":"pauseService"}"#).await;

@@ -2,6 +2,7 @@
 //! that can break has to show.
 
 mod consumers;
+mod daemons;
 mod kafka;
 mod populator;
 mod provisioning;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     tests.extend(zookeeper::tests(&services));
     tests.extend(kafka::tests(&services));
     tests.extend(consumers::tests(&services));
+    tests.extend(daemons::tests(&services));
     suite::run(tests)
 }
 

@@ -1,0 +1,258 @@
+//! The production daemons as processes, in peace: what they need, what they follow while they run, how they end.
+
+use anyhow::{Context as _, Result, ensure};
+use backbeat::driver::counters::{INTERVAL_MS, interval_key};
+use backbeat::stack::{ACCESS_KEY, REGION, SECRET_KEY};
+use backbeat_backends::clock::WallClock;
+use backbeat_backends::conformance::{applied, run};
+use backbeat_backends::coordination::zookeeper::{ZooKeeperConfig, ZooKeeperSession};
+use backbeat_backends::coordination::{Coordination as _, Lifetime, NodePath};
+use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
+use backbeat_backends::stats::Stats as _;
+use backbeat_backends::stats::redis::{RedisAddress, RedisConfig, RedisPlace, RedisStats};
+use backbeat_core::time::WallTime;
+use backbeat_tests::dev::{Addresses, Place};
+use backbeat_tests::fleet::{Fleet, Places};
+use backbeat_tests::services::{OwnRedis, Services, unique};
+use backbeat_tests::suite::Test;
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on the slowest machine.
+const TIME_MAX: Duration = Duration::from_mins(2);
+
+const BUCKET: &str = "photos";
+const LIST: &str = "/extensions/replication/destination/bootstrapList";
+
+pub(crate) fn tests(services: &Services) -> Vec<Test> {
+    let places = || {
+        Ok::<_, String>(Places {
+            kafka: services.address("KAFKA")?,
+            zookeeper: services.address("ZOOKEEPER")?,
+            redis: services.address("REDIS")?,
+        })
+    };
+    let places = places();
+    let test = |name, test: fn(&Places) -> Result<()>| {
+        let known = places.clone();
+        Test::new(name, places.clone(), move || {
+            test(&known.clone().unwrap_or_else(|missing| panic!("{missing}")))
+        })
+    };
+    vec![
+        test("daemons::a_missing_service_is_named_in_one_line", missing),
+        test("daemons::what_cannot_be_served_is_refused_by_its_key", refused),
+        test("daemons::sites_are_added_and_resumed_while_they_run", follow),
+    ]
+}
+
+/// Sites, and a fleet between them that shares nothing with another test.
+struct System {
+    _directory: tempfile::TempDir,
+    _sites: backbeat_tests::process::Process,
+    addresses: Addresses,
+    fleet: Fleet,
+    zookeeper: String,
+}
+
+impl System {
+    fn start(places: &Places) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut place = Place::new(directory.path()).with_sites_alone();
+        let sites = place.start_ready()?;
+        let addresses = place.addresses()?.clone();
+        let name = unique();
+        let zookeeper = format!("{}/{name}", places.zookeeper);
+        let places = Places { zookeeper: zookeeper.clone(), ..places.clone() };
+        let fleet = Fleet::new(directory.path(), &addresses, &places, &format!("{name}-"))?;
+        Ok(Self { _directory: directory, _sites: sites, addresses, fleet, zookeeper })
+    }
+}
+
+/// Runs a daemon that must not start, and gives its exit code and its last line.
+fn fails(fleet: &Fleet, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = fleet.run(arguments)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code(), said.lines().last().unwrap_or_default().to_owned()))
+}
+
+fn missing(places: &Places) -> Result<()> {
+    /// Nobody listens there.
+    const NOWHERE: &str = "127.0.0.1:1";
+    let mut system = System::start(places)?;
+    system.fleet.configure("/zookeeper/connectionString", json!(NOWHERE))?;
+    let (code, line) = fails(&system.fleet, &["queue-populator"])?;
+    ensure!(code == Some(5) && line.contains("no ZooKeeper answered at 127.0.0.1:1"), "{code:?}: {line}");
+    system.fleet.configure("/zookeeper/connectionString", json!(system.zookeeper))?;
+    system.fleet.configure("/kafka/hosts", json!(NOWHERE))?;
+    let (code, line) = fails(&system.fleet, &["replication-status-processor"])?;
+    ensure!(code == Some(5) && line.contains("127.0.0.1:1: no broker answers"), "{code:?}: {line}");
+    Ok(())
+}
+
+fn refused(places: &Places) -> Result<()> {
+    let mut system = System::start(places)?;
+    let mut expect = |pointer: &str, value: Value, arguments: &[&str], wanted: &str| -> Result<()> {
+        let before = system.fleet.value(pointer);
+        system.fleet.configure(pointer, value)?;
+        let (code, line) = fails(&system.fleet, arguments)?;
+        ensure!(code == Some(2) && line.contains(wanted), "{pointer}: {code:?}: {line}");
+        system.fleet.configure(pointer, before)
+    };
+    let processor = &["queue-processor"];
+    expect(
+        "/replicationGroupId",
+        json!("RG001  "),
+        &["queue-processor", "paris"],
+        "backbeat-replication-replay-0",
+    )?;
+    expect(
+        "/replicationGroupId",
+        json!("RG001  "),
+        &["queue-processor", "--site", "rome"],
+        "has no site rome",
+    )?;
+    let cloud = json!([{"site": "aws", "type": "aws_s3"}]);
+    expect(LIST, cloud, processor, "site aws is of type aws_s3")?;
+    expect("/extensions/replication/source/transport", json!("https"), processor, "source.transport: https")?;
+    let role = json!({"type": "role", "vault": {"host": "v", "port": 1}});
+    expect("/extensions/replication/source/auth", role, processor, "source.auth.type: role")?;
+    expect("/extensions/replication/source/s3", json!({}), processor, "missing field `host`")?;
+    let account = json!({"type": "account", "account": "nobody"});
+    expect("/extensions/replication/source/auth", account, processor, "no account is named \"nobody\"")?;
+    expect("/queuePopulator/logSource", json!("mongo"), &["queue-populator"], "logSource: mongo")
+}
+
+/// A client of one site.
+struct Client(SignedClient);
+
+impl Client {
+    fn at(address: &str) -> Self {
+        Self(SignedClient::new(address, Credentials::new(ACCESS_KEY, SECRET_KEY), REGION))
+    }
+
+    async fn ask(&self, request: Request) -> Result<http::Response<Bytes>> {
+        self.0.fetch(request, TIME_MAX, 1 << 20).await.context("no answer")
+    }
+
+    async fn put(&self, path: &str, query: Option<&str>, body: &str) -> Result<()> {
+        let mut request = Request::new(Method::PUT, path).body(Body::full(body.to_owned()));
+        if let Some(query) = query {
+            request = request.query(query, "");
+        }
+        let answer = self.ask(request).await?;
+        ensure!(answer.status().is_success(), "{path}: {answer:?}");
+        Ok(())
+    }
+
+    async fn make_bucket(&self, name: &str) -> Result<()> {
+        let path = format!("/{name}");
+        self.put(&path, None, "").await?;
+        let versioning = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
+        self.put(&path, Some("versioning"), versioning).await
+    }
+
+    /// The replication status of an object, `none` if it has none; nothing if there is no object.
+    async fn status(&self, path: &str) -> Result<Option<String>> {
+        let answer = self.ask(Request::new(Method::HEAD, path)).await?;
+        let status = answer.headers().get("x-amz-replication-status");
+        let status = status.and_then(|status| status.to_str().ok()).unwrap_or("none");
+        Ok(answer.status().is_success().then(|| status.to_owned()))
+    }
+
+    async fn wait_for(&self, path: &str, wanted: &str) -> Result<()> {
+        let until = Instant::now() + TIME_MAX;
+        loop {
+            let status = self.status(path).await?;
+            if status.as_deref() == Some(wanted) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{path} is {status:?} and does not become {wanted}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn follow(places: &Places) -> Result<()> {
+    let redis = OwnRedis::start(&[])?;
+    let places = &Places { redis: format!("127.0.0.1:{}", redis.port()), ..places.clone() };
+    let mut system = System::start(places)?;
+    let all = system.fleet.value(LIST);
+    let tokyo: Vec<Value> =
+        all.as_array().into_iter().flatten().filter(|site| site["site"] == "tokyo").cloned().collect();
+    system.fleet.configure(LIST, json!(tokyo))?;
+    let place = RedisAddress { host: "127.0.0.1".to_owned(), port: redis.port() };
+    let zookeeper = ZooKeeperConfig { makes_namespace: true, ..ZooKeeperConfig::new(&*system.zookeeper) };
+    let mut followed = Ok(());
+    let follow = async {
+        let redis = RedisStats::new(RedisConfig::new(RedisPlace::Server(place)));
+        let session = ZooKeeperSession::connect(&zookeeper).await?;
+        let node = NodePath::new("/backbeat/replication/state/paris")?;
+        // Paused before it exists: as somebody left it.
+        applied(session.create(&node, Bytes::from_static(b"{\"paused\":true}"), Lifetime::Durable).await);
+
+        let source = Client::at(&system.addresses.source);
+        let targets: Vec<Client> =
+            system.addresses.targets.iter().map(|(_, address)| Client::at(address)).collect();
+        let [paris, tokyo] = &targets[..] else { anyhow::bail!("there are two targets") };
+        for target in &targets {
+            target.make_bucket(BUCKET).await?;
+        }
+        source.make_bucket(BUCKET).await?;
+        let rules = format!(
+            "<ReplicationConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Role>arn:aws:iam::000000000000:role/backbeat</Role><Rule><ID>r</ID><Status>Enabled</Status><Prefix></Prefix><Destination><Bucket>arn:aws:s3:::{BUCKET}</Bucket><StorageClass>paris,tokyo</StorageClass></Destination></Rule></ReplicationConfiguration>"
+        );
+        source.put(&format!("/{BUCKET}"), Some("replication"), &rules).await?;
+
+        let daemons = system.fleet.start_ready(&["run", "--all"])?;
+        let first = format!("/{BUCKET}/first");
+        source.put(&first, None, "hello").await?;
+        tokyo.wait_for(&first, "REPLICA").await?;
+        ensure!(paris.status(&first).await?.is_none(), "paris is not served yet");
+
+        // It is added, and begins paused.
+        system.fleet.configure(LIST, all)?;
+        let second = format!("/{BUCKET}/second");
+        source.put(&second, None, "hello").await?;
+        tokyo.wait_for(&second, "REPLICA").await?;
+        let listeners = Instant::now() + TIME_MAX;
+        loop {
+            // Whoever serves paris listens to its channel.
+            let message = Bytes::from_static(b"{\"action\":\"resumeService\"}");
+            applied(redis.publish("backbeat-replication-paris", message).await);
+            let state: Value = serde_json::from_slice(&applied(session.read(&node).await).data)?;
+            if state["paused"] == false {
+                break;
+            }
+            ensure!(paris.status(&second).await?.is_none(), "paris is paused");
+            ensure!(Instant::now() < listeners, "nobody resumes paris");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for path in [&first, &second] {
+            paris.wait_for(path, "REPLICA").await?;
+            source.wait_for(path, "COMPLETED").await?;
+        }
+
+        // What was done is counted where upstream's API looks for it.
+        let until = Instant::now() + TIME_MAX;
+        loop {
+            let now = WallClock::system().now().as_millis();
+            let times = [now, now - INTERVAL_MS].map(WallTime::from_millis);
+            let keys = times.map(|time| interval_key("paris", "bb:crr:opsdone", time));
+            let values = applied(redis.values(&[&*keys[0], &*keys[1]]).await);
+            let count = |value: &Option<Bytes>| -> u64 {
+                value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0)
+            };
+            if values.iter().map(count).sum::<u64>() == 2 {
+                break;
+            }
+            ensure!(Instant::now() < until, "operations done for paris: {values:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Fleet::terminate(daemons)
+    };
+    run(async { followed = follow.await });
+    followed
+}
