@@ -238,10 +238,10 @@ fn overlay(place: &mut Value, value: &Value, told: &mut dyn FnMut(String), path:
         *place = value.clone();
         return told(path.to_owned());
     };
+    if !place.is_object() {
+        *place = Value::Object(serde_json::Map::new());
+    }
     for (name, value) in members {
-        if !place.is_object() {
-            *place = Value::Object(serde_json::Map::new());
-        }
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         overlay(&mut place[name.as_str()], value, told, &path);
     }
@@ -334,6 +334,17 @@ mod tests {
         let error = Config::load(Some(&file), []).expect_err("nothing says how many retries");
         let shown = error.to_string();
         assert!(shown.contains("extensions.replication.replayTopics[0].retries: missing"), "{shown}");
+    }
+
+    #[test]
+    fn an_empty_section_is_one_all_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, r#"{"redis":{}}"#).expect("written");
+        let config = Config::load(Some(&file), []).expect("nothing in it is needed");
+        assert!(config.section::<Redis>("redis").is_ok());
+        let missing = config.section::<Kafka>("kafka").expect_err("no hosts").to_string();
+        assert_eq!(missing, "kafka: missing; add it to the configuration");
     }
 
     #[test]
