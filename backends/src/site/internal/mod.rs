@@ -137,7 +137,7 @@ pub(super) fn parsers(data: &[u8]) {
     if let Ok(uri) = text.parse::<Uri>() {
         let target = Target::of(&uri);
         assert!(!target.kind.contains('/') && !target.bucket.contains('/'));
-        query(&uri).count();
+        super::uri::query(&uri).count();
         request::wanted(&uri).map(drop).unwrap_or_default();
         replication_bucket(&uri);
     }
