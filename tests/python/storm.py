@@ -28,8 +28,9 @@ APPLIED, UNKNOWN, REFUSED, NOT_SENT = "applied", "unknown", "refused", "not sent
 
 
 def without_expect(request, **_):
-    """botocore 1.44.5 was seen to take the head of an answer for the end of an earlier one, once a connection had answered
-    an empty body at once instead of with `100 Continue`: a status of 200 without any header, whatever the server said."""
+    """With botocore 1.44.5 and urllib3 2.8.0, puts that the server had answered in full came out as a status of 200 without any
+    header: the response had the status of an answer that came instead of `100 Continue`. Why is not known; without the
+    header it was not seen again."""
     request.headers.pop("Expect", None)
 
 
