@@ -1,7 +1,8 @@
 """A client that keeps writing while the server is killed again and again, and that knows afterwards what must be there.
 
 It writes until a line arrives on standard input, then says `stopped`. At the next line it waits for replication to
-settle, compares everything and ends with one line of JSON: `{"ops": {...}, "wrong": [...]}`.
+settle, compares everything and ends with one line of JSON: `{"ops": {...}, "versions": N, "wrong": [...],
+"settled_s": N, "compared_s": N}`.
 
 An answer is a promise. No answer is not: what it asked for may be there or not, but once at most.
 """
@@ -195,12 +196,17 @@ class Storm:
 
     def verify(self, seconds):
         wrong = list(self.complaints)
+        began = time.monotonic()
         wrong += settle(self.source, BUCKET, seconds)
+        settled = time.monotonic()
         rows, contents, differences = compare(self.source, self.targets, BUCKET, COPY)
         wrong += differences
         wrong += self.check_source(rows, contents)
         wrong += self.check_order(rows)
-        return {"ops": dict(self.counts), "versions": len(rows), "wrong": wrong}
+        return {
+            "ops": dict(self.counts), "versions": len(rows), "wrong": wrong,
+            "settled_s": round(settled - began, 1), "compared_s": round(time.monotonic() - settled, 1),
+        }
 
     def check_source(self, rows, contents):
         """Nothing acknowledged is lost, nothing is there twice, nothing is there that nobody asked for."""

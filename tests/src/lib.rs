@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod dev;
 pub mod fleet;
+pub mod links;
 pub mod process;
 pub mod relay;
 pub mod services;

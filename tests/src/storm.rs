@@ -81,7 +81,10 @@ impl Storm {
     pub fn verify(&mut self) -> Result<u64> {
         self.say("verify")?;
         let report: Value = serde_json::from_str(&self.line()?).context("the report is not JSON")?;
-        println!("{} versions after {}", report["versions"], report["ops"]);
+        println!(
+            "{} versions after {}, settled after {} s and compared after {} s more",
+            report["versions"], report["ops"], report["settled_s"], report["compared_s"]
+        );
         let wrong: Vec<&str> = report["wrong"]
             .as_array()
             .context("no list in the report")?

@@ -1,31 +1,72 @@
-//! A Kafka broker of a test's own.
+//! Kafka brokers of a test's own.
 
-use super::{READY_TIME_MAX, quiet_port, script};
-use anyhow::{Context as _, Result, bail};
+use super::own::Server;
+use super::{quiet_port, script};
+use anyhow::{Context as _, Result};
+use std::fmt::Write as _;
 use std::fs;
-use std::process::Child;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a broker says when it is ready.
 const READY: &str = "Kafka Server started";
 
-/// A broker that is a cluster by itself, and may be killed and started again with what it has stored.
+/// A broker that may be killed and started again with what it has stored. It is a cluster by itself or one of several.
 pub struct OwnKafka {
     folder: tempfile::TempDir,
     port: u16,
-    child: Option<Child>,
+    /// Its number, from 1, and the ports of all brokers of its cluster.
+    member: usize,
+    ports: Vec<u16>,
+    server: Server,
 }
 
 impl OwnKafka {
-    /// An empty broker.
+    /// An empty broker that is a cluster by itself.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start() -> Result<Self> {
-        let mut own = Self { folder: tempfile::tempdir()?, port: quiet_port()?, child: None };
-        own.resume()?;
-        Ok(own)
+        let mut cluster = Self::cluster(1, 0, |_, _| unreachable!("it has no doors"))?;
+        Ok(cluster.remove(0))
+    }
+
+    /// An empty cluster of `brokers` with so many `doors` each, beside the one that [`Self::address`] tells. Clients that come
+    /// through a door are told to find each broker where `advertised` says: it is asked with the number of the door, from 0, and
+    /// its address.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn cluster(
+        brokers: usize,
+        doors: usize,
+        mut advertised: impl FnMut(usize, &str) -> Result<String>,
+    ) -> Result<Vec<Self>> {
+        let ports: Vec<u16> = (0..brokers).map(|_| quiet_port()).collect::<Result<_>>()?;
+        let mut cluster = Vec::new();
+        for (index, &port) in ports.iter().enumerate() {
+            let folder = tempfile::tempdir()?;
+            if doors > 0 {
+                let (mut listeners, mut told, mut protocols) = (String::new(), String::new(), String::new());
+                for door in 0..doors {
+                    // Behind the ports that the script takes.
+                    let address = format!("127.0.0.1:{}", port + 3 + u16::try_from(door)?);
+                    write!(listeners, ",DOOR{door}://{address}")?;
+                    write!(told, ",DOOR{door}://{}", advertised(door, &address)?)?;
+                    write!(protocols, ",DOOR{door}:PLAINTEXT")?;
+                }
+                fs::write(folder.path().join("listeners"), format!("{listeners}\n{told}\n{protocols}\n"))?;
+            }
+            let server = Server::new("Kafka", folder.path());
+            cluster.push(Self { folder, port, member: index + 1, ports: ports.clone(), server });
+        }
+        // None is ready before most of them are there.
+        for broker in &mut cluster {
+            broker.begin()?;
+        }
+        for broker in &mut cluster {
+            broker.wait()?;
+        }
+        Ok(cluster)
     }
 
     /// Where it listens, `host:port`.
@@ -38,11 +79,23 @@ impl OwnKafka {
     /// # Errors
     /// If that fails.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
+        self.server.kill()
+    }
+
+    /// SIGTERM: it hands over what it leads.
+    ///
+    /// # Errors
+    /// If it does not end within a minute.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.server.terminate()
+    }
+
+    /// Stopped for a while.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn freeze(&self, time: Duration) -> Result<()> {
+        self.server.freeze(time)
     }
 
     /// Starts it again, and waits until it is ready.
@@ -50,25 +103,24 @@ impl OwnKafka {
     /// # Errors
     /// If it does not become ready.
     pub fn resume(&mut self) -> Result<()> {
-        let said = self.folder.path().join("log");
-        let log = fs::File::create(&said)?;
-        let mut command = script("kafka");
-        command.arg(self.folder.path()).arg(self.port.to_string()).stderr(log.try_clone()?).stdout(log);
-        let child = self.child.insert(command.spawn().context("failed to start Kafka")?);
-        let until = Instant::now() + READY_TIME_MAX;
-        while Instant::now() < until && child.try_wait()?.is_none() {
-            if fs::read_to_string(&said)?.contains(READY) {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        bail!("Kafka does not become ready: {}", fs::read_to_string(&said)?)
+        self.begin()?;
+        self.wait()
     }
-}
 
-impl Drop for OwnKafka {
-    fn drop(&mut self) {
-        // There is nothing to do about a failure here.
-        drop(self.kill());
+    fn begin(&mut self) -> Result<()> {
+        let ports: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
+        let mut command = script("kafka");
+        command.arg(self.folder.path()).arg(self.port.to_string());
+        command.arg(self.member.to_string()).arg(ports.join(","));
+        self.server.start(command)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let log = self.server.log();
+        let is_ready = move || {
+            let text = fs::read_to_string(&log).context("failed to read the log of a broker")?;
+            Ok(text.contains(READY))
+        };
+        self.server.wait_until(is_ready)
     }
 }
