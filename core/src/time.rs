@@ -76,6 +76,16 @@ impl Instant {
     pub const fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
+
+    /// The earlier of two points, either of which may be missing: what a machine with two sets of timers waits for.
+    #[inline]
+    pub fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (Some(at), None) | (None, Some(at)) => Some(at),
+            (None, None) => None,
+        }
+    }
 }
 
 impl Add<Span> for Instant {
@@ -130,5 +140,24 @@ impl Now {
     pub fn wall_after(self, span: Span) -> WallTime {
         let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         WallTime::from_millis(self.wall.as_millis().saturating_add(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_of_two_points_is_the_one_to_wait_for() {
+        let (soon, late) = (Some(Instant::from_micros(1)), Some(Instant::from_micros(2)));
+        for (one, other, expected) in [
+            (soon, late, soon),
+            (late, soon, soon),
+            (None, late, late),
+            (soon, None, soon),
+            (None, None, None),
+        ] {
+            assert_eq!(Instant::earlier(one, other), expected);
+        }
     }
 }

@@ -40,13 +40,24 @@ pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
     number_of(id.as_str())
 }
 
+/// The number that eight digits spell: asked for at every request. Pairs, fours and eights are put together side by side.
+fn eight_digits(digits: [u8; 8]) -> Option<u32> {
+    let digits = u64::from_le_bytes(digits).wrapping_sub(0x3030_3030_3030_3030);
+    if (digits | digits.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let join = |lanes: u64, factor: u64, width: u32, mask: u64| {
+        (lanes & mask).wrapping_mul(factor).wrapping_add((lanes >> width) & mask)
+    };
+    let pairs = join(digits, 10, 8, 0x00ff_00ff_00ff_00ff);
+    let fours = join(pairs, 100, 16, 0x0000_ffff_0000_ffff);
+    u32::try_from(join(fours, 10_000, 32, 0x0000_0000_ffff_ffff)).ok()
+}
+
 /// The version with this id, if it is one of ours.
 pub fn number_of(id: &str) -> Option<VerId> {
     let age = id.as_bytes().strip_prefix(b"982000")?.first_chunk::<8>()?;
-    let age = age.iter().try_fold(0, |age, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        (digit < 10).then(|| age * 10 + u32::from(digit))
-    })?;
+    let age = eight_digits(*age)?;
     VERSIONS_MAX.checked_sub(age).map(VerId)
 }
 
@@ -56,4 +67,35 @@ pub fn number_of(id: &str) -> Option<VerId> {
 /// If it names none of ours: the engine made it up.
 pub fn version_of(object: &ObjectRef) -> VerId {
     known_version_of(object).expect("DATA-2: the engine names versions of the source only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_its_version() {
+        for version in [0, 1, 9, 10, 4_711, 65_535, 98_765, VERSIONS_MAX] {
+            assert_eq!(number_of(version_id(VerId(version)).as_str()), Some(VerId(version)));
+        }
+        for id in ["", "982000", "98200000:00000999999RG001  ", "982000/0000001999999", "982000999999999"] {
+            assert_eq!(number_of(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn eight_digits_are_a_number() {
+        for number in (0..100_000_000_u32).step_by(99_991) {
+            let text = format!("{number:08}");
+            let digits = *text.as_bytes().first_chunk().expect("eight digits");
+            assert_eq!(eight_digits(digits), Some(number));
+            for place in 0..8 {
+                for other in [0, b'/', b':', b'a', 0x7f, 0x80, 0xb0, 0xff] {
+                    let mut spoilt = digits;
+                    spoilt[place] = other;
+                    assert_eq!(eight_digits(spoilt), None, "{spoilt:?}");
+                }
+            }
+        }
+    }
 }

@@ -3,18 +3,24 @@
 /// Events waiting for their time. Times are microseconds of virtual time.
 #[derive(Debug)]
 pub struct Schedule<T> {
-    /// `time << 64 | sequence << 32 | slot`, the next one last: one comparison orders by time and sequence. A few dozen events
-    /// wait at a time and most new ones are due soon, so a sorted list moves less than a heap.
-    order: Vec<u128>,
+    /// The next one last. A few dozen events wait at a time and most new ones are due soon, so a sorted list moves less than
+    /// a heap.
+    order: Vec<Due>,
     slots: Vec<Option<T>>,
     free: Vec<u32>,
-    sequence: u32,
     now: u64,
+}
+
+/// When the item in a slot is due.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: u64,
+    slot: u32,
 }
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        Self { order: Vec::with_capacity(1024), slots: Vec::new(), free: Vec::new(), sequence: 0, now: 0 }
+        Self { order: Vec::with_capacity(1024), slots: Vec::new(), free: Vec::new(), now: 0 }
     }
 }
 
@@ -29,23 +35,14 @@ impl<T> Schedule<T> {
             self.slots.push(Some(item));
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 events wait")
         };
-        self.sequence += 1;
-        let key = u128::from(at) << 64 | u128::from(self.sequence) << 32 | u128::from(slot);
-        // Most are due soon: the place is near the end.
-        let mut place = self.order.len();
-        self.order.push(key);
-        while place > 0 && self.order[place - 1] < key {
-            self.order[place] = self.order[place - 1];
-            place -= 1;
-        }
-        self.order[place] = key;
+        // Behind everything that is due by then; the place is near the end.
+        let place = self.order.iter().rposition(|due| due.at > at).map_or(0, |later| later + 1);
+        self.order.insert(place, Due { at, slot });
     }
 
     /// Takes the next item and moves the clock to its time.
     pub fn pop(&mut self) -> Option<(u64, T)> {
-        let key = self.order.pop()?;
-        let at = u64::try_from(key >> 64).expect("64 bits");
-        let slot = u32::try_from(key & 0xffff_ffff).expect("32 bits");
+        let Due { at, slot } = self.order.pop()?;
         let item = self.slots[slot as usize].take().expect("an entry owns its slot");
         self.free.push(slot);
         self.now = at;
@@ -54,7 +51,7 @@ impl<T> Schedule<T> {
 
     /// When the next item is due.
     pub fn next_at(&self) -> Option<u64> {
-        self.order.last().map(|key| u64::try_from(key >> 64).expect("64 bits"))
+        self.order.last().map(|due| due.at)
     }
 
     /// The virtual time in microseconds.

@@ -262,7 +262,7 @@ impl ObjectSite for MemorySite {
             return Ending::Refused(refusal(RefusalKind::BadDigest, "BadDigest"));
         }
         let location = self.state().store(&self.0.name, bytes);
-        Ending::Applied(MovedPart { location: Box::new(location), digest })
+        Ending::Applied(MovedPart { location: Box::new(location), digest: digest.into() })
     }
 
     async fn delete_data(&self, _bucket: &Bucket, _key: &ObjectKey, locations: &[Location]) -> Ending<()> {

@@ -6,9 +6,11 @@ pub mod minting;
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::call::Ending;
 use crate::id::{Bucket, ObjectKey, UploadId};
-use crate::model::{Location, ObjectMd, ObjectRef, StateTag};
+use crate::model::{Location, ObjectMd, ObjectRef, Owner, StateTag};
 use crate::time::Span;
 
 use minting::{MintingReply, MintingRequest};
@@ -50,13 +52,13 @@ pub struct PartMove {
     /// Bytes in the part.
     pub size: u64,
     /// Lower-case hex MD5 that the part's bytes must have.
-    pub digest: String,
+    pub digest: SmolStr,
     /// Bucket to write into.
     pub to_bucket: Bucket,
     /// Key to write under.
     pub to_key: ObjectKey,
-    /// Canonical id of the account that will own the copy.
-    pub owner: String,
+    /// The account that will own the copy.
+    pub owner: Owner,
     /// The upload that the part belongs to, at targets that mint version ids; `None` stores it by itself.
     pub upload: Option<UploadId>,
     /// How long the whole move may take before it counts as [`Ending::Unknown`].
@@ -70,7 +72,7 @@ pub struct MovedPart {
     /// tag.
     pub location: Box<Location>,
     /// Lower-case hex MD5 of the bytes as the target acknowledged them.
-    pub digest: String,
+    pub digest: SmolStr,
 }
 
 /// What the processor needs of a bucket's replication configuration (replication reference 5.8, R2 to R4).
@@ -106,7 +108,7 @@ pub enum SiteRequest {
         keep_data: bool,
     },
     /// Stream one part from the source to the target.
-    MovePart(Box<PartMove>),
+    MovePart(Arc<PartMove>),
     /// Delete data at the target that no metadata refers to.
     DeleteData {
         /// Bucket the data was written for.

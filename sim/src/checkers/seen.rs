@@ -3,6 +3,7 @@
 use backbeat_core::exception::ExceptionRecord;
 use backbeat_core::id::{Offset, Partition};
 use backbeat_core::model::{ObjectMd, SiteStatus};
+use smol_str::SmolStr;
 
 use crate::content::Content;
 use crate::ids::{GroupId, KeyId, ProcId, SiteId, Topic, VerId};
@@ -13,7 +14,7 @@ pub struct Blob {
     /// The version whose bytes these are.
     pub version: VerId,
     /// The digest of the bytes as stored.
-    pub digest: String,
+    pub digest: SmolStr,
     /// The process that moved them.
     pub by: ProcId,
     /// Whether they are still there.

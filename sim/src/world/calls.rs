@@ -249,8 +249,9 @@ impl<R: Rules> World<R> {
         }
         match request {
             SiteRequest::ReadRules { .. } => {
-                let rules = super::setup::replication_configuration(self.source.rule_disabled_until <= now);
-                SiteReply::Rules(Ending::Applied(rules.into()))
+                let is_enabled = self.source.rule_disabled_until <= now;
+                let rules = if is_enabled { &self.configs.rules } else { &self.configs.rules_disabled };
+                SiteReply::Rules(Ending::Applied(rules.clone()))
             }
             SiteRequest::ReadMetadata { object, .. } => {
                 let version = version_of(object);
@@ -441,7 +442,7 @@ impl<R: Rules> World<R> {
         }
         let digest = if self.strikes(Fault::BitFlip) {
             self.marks.hit(Mark::CorruptCaught);
-            format!("f00d{}", &part.digest[4..])
+            format!("f00d{}", &part.digest[4..]).into()
         } else {
             part.digest.clone()
         };

@@ -8,6 +8,7 @@ use backbeat_core::request::minting::{
 };
 use backbeat_core::request::{MovedPart, PartMove, Side, SiteReply};
 use backbeat_core::rules::Rules;
+use smol_str::SmolStr;
 
 use super::World;
 use super::minting_site::{MintedVersion, MintingSite};
@@ -259,9 +260,9 @@ impl<R: Rules> World<R> {
     }
 
     /// A part of an upload arrives with these bytes.
-    pub(super) fn store_upload_part(&mut self, site: SiteId, part: &PartMove, digest: String) -> SiteReply {
+    pub(super) fn store_upload_part(&mut self, site: SiteId, part: &PartMove, digest: SmolStr) -> SiteReply {
         let upload = part.upload.clone().expect("a part of an upload");
-        let stored = self.site(site).store_part(upload.as_str(), part.number, part.size, digest.clone());
+        let stored = self.site(site).store_part(upload.as_str(), part.number, part.size, digest.to_string());
         let location = backbeat_core::model::Location::stored(&digest, "");
         SiteReply::Moved {
             side: Side::Target,

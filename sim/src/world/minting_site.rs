@@ -224,7 +224,8 @@ impl MintingSite {
         let mut copies =
             versions.iter().filter(|copy| copy.version == version && !copy.md.is_delete_marker());
         let equal = |copy: &MintedVersion| {
-            copy.md.tags() == md.tags()
+            let tags = |md| ObjectMd::member(md, "tags").map(RawJson::as_str);
+            (tags(&copy.md) == tags(md) || copy.md.tags() == md.tags())
                 && ["content-length", "content-md5", "x-amz-meta-color", "key"].iter().all(|name| {
                     copy.md.member(name).map(RawJson::as_str) == md.member(name).map(RawJson::as_str)
                 })

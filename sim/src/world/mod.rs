@@ -29,10 +29,11 @@ mod traces;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use backbeat_core::exception::ExceptionRecord;
 use backbeat_core::id::{EffectId, JournalEpoch, Offset, Partition, Seq, Topic as TopicName, TopicPartition};
-use backbeat_core::request::SiteRequest;
+use backbeat_core::request::{BucketRules, SiteRequest};
 use backbeat_core::rules::Rules;
 use backbeat_core::{populator, processor, status};
 
@@ -228,6 +229,9 @@ struct Configs {
     status: status::Config,
     /// Configured replay topics in order; index 0 of a processor's topics is the replication topic.
     replay_topics: Vec<TopicName>,
+    /// What the source says about the replication of its bucket, and what it says while the rule is disabled.
+    rules: Arc<BucketRules>,
+    rules_disabled: Arc<BucketRules>,
 }
 
 /// The world of one seed.

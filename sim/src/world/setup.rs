@@ -1,6 +1,7 @@
 //! How a world begins: its size, the configurations of the machines, who runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use backbeat_core::id::{Site, Topic as TopicName};
 use backbeat_core::model::{FilterConfig, Owner, StatusConfig, expand_replay_topics, queue_key};
@@ -29,12 +30,11 @@ use crate::scenario::{SECOND, Scenario, Shape};
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 
-/// What the source says about the replication of its bucket.
-pub(super) fn replication_configuration(enabled: bool) -> BucketRules {
-    BucketRules {
+fn replication_configuration(enabled: bool) -> Arc<BucketRules> {
+    Arc::new(BucketRules {
         roles: ROLE.split(',').map(str::to_owned).collect(),
         prefixes: if enabled { vec![String::new()] } else { Vec::new() },
-    }
+    })
 }
 
 /// The partition of a key: any stable hash does here, the real one is the queue client's.
@@ -136,6 +136,8 @@ fn configs(shape: &Shape, rng: &mut Rng) -> Configs {
             hold_delay: Span::from_secs(10),
         },
         replay_topics: configured.into_iter().map(|(topic, _)| topic).collect(),
+        rules: replication_configuration(true),
+        rules_disabled: replication_configuration(false),
     }
 }
 

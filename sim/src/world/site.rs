@@ -17,6 +17,7 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::model::{Location, ObjectMd, RawJson, VersionRef};
 use backbeat_core::request::Condition;
 use backbeat_core::request::minting::TargetKind;
+use smol_str::SmolStr;
 
 use super::minting_site::MintingSite;
 use crate::checkers::Blob;
@@ -90,7 +91,7 @@ impl TargetSite {
     }
 
     /// Stores the bytes of a part and returns its index.
-    pub fn store(&mut self, version: VerId, digest: String, by: ProcId) -> usize {
+    pub fn store(&mut self, version: VerId, digest: SmolStr, by: ProcId) -> usize {
         self.blobs.push(Blob { version, digest, by, alive: true });
         self.blobs.len() - 1
     }

@@ -246,25 +246,29 @@ impl<R: Rules> World<R> {
 
     /// Carries out what the machine asked for in this step. Says whether the process dies before the end of it.
     fn carry_out_all<E: Asked>(&mut self, id: ProcId) -> bool {
-        let mut effects = std::mem::take(E::gathered(&mut self.effects));
+        let effects = E::gathered(&mut self.effects);
         let count = effects.len();
-        let dies_after = if count > 0 && self.strikes(Fault::CrashBetweenEffects) {
-            self.struck.index(count)
+        if count == 0 {
+            return false;
+        }
+        effects.reverse();
+        let left = if self.strikes(Fault::CrashBetweenEffects) {
+            count - 1 - self.struck.index(count)
         } else {
             usize::MAX
         };
-        for (index, effect) in effects.drain(..).enumerate() {
+        while let Some(effect) = E::gathered(&mut self.effects).pop() {
             self.trace.words(effect.words());
             let (name, now) = (&self.processes[id.index()].name, self.schedule.now());
             self.trace.line(now, || format!("{name} -> {}", effect.show()));
             effect.carry_out(self, id);
-            if index == dies_after {
-                break;
+            let effects = E::gathered(&mut self.effects);
+            if effects.len() == left {
+                effects.clear();
+                return true;
             }
         }
-        effects.clear();
-        *E::gathered(&mut self.effects) = effects;
-        dies_after != usize::MAX
+        false
     }
 
     fn carry_out_queue(&mut self, id: ProcId, effect: QueueEffect) {

@@ -14,7 +14,8 @@ use backbeat_backends::objects::SitePair;
 use backbeat_core::call::Ending;
 use backbeat_core::id::Bucket;
 use backbeat_core::model::{
-    Decision, FilterConfig, LogRecord, ObjectRef, OverallStatus, SiteStatus, VersionId, VersionRef, decide,
+    Decision, FilterConfig, LogRecord, ObjectRef, OverallStatus, Owner, SiteStatus, VersionId, VersionRef,
+    decide,
 };
 use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::time::Span;
@@ -462,15 +463,15 @@ async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
             from: object.clone(),
             number: part.number,
             size: part.size,
-            digest: part.md5.to_string(),
+            digest: part.md5.clone(),
             to_bucket: Bucket::clone(&object.bucket),
             to_key: object.key.clone(),
-            owner: source.owner_id().to_owned(),
+            owner: Owner::new(source.owner_id(), ""),
             upload: None,
             deadline: Span::from_secs(60),
         };
         let SiteReply::Moved { ending: Ending::Applied(moved), .. } =
-            pair.call(SiteRequest::MovePart(Box::new(part))).await
+            pair.call(SiteRequest::MovePart(part.into())).await
         else {
             bail!("the data of {object:?} does not move");
         };

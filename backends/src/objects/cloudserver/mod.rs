@@ -297,7 +297,7 @@ impl<C: CredentialSource> ObjectSite for CloudServer<C> {
             Some(location) => Ending::Applied(location),
             None => Ending::Unknown,
         });
-        ending.await.map(|location| MovedPart { location: Box::new(location), digest: meter.md5() })
+        ending.await.map(|location| MovedPart { location: Box::new(location), digest: meter.md5().into() })
     }
 
     async fn delete_data(&self, bucket: &Bucket, key: &ObjectKey, locations: &[Location]) -> Ending<()> {

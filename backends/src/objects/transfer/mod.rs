@@ -46,7 +46,7 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
                 })
             }
             SiteRequest::MovePart(part) => {
-                let (side, ending) = self.move_part(*part).await;
+                let (side, ending) = self.move_part(&part).await;
                 SiteReply::Moved { side, ending }
             }
             SiteRequest::DeleteData { bucket, key, locations } => {
@@ -74,7 +74,7 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
     }
 
     /// Streams one part across. What is at fault is at the side that is named.
-    async fn move_part(&self, part: PartMove) -> (Side, Ending<MovedPart>) {
+    async fn move_part(&self, part: &PartMove) -> (Side, Ending<MovedPart>) {
         let bytes = match self.source.read_part(&part.from, PartRange::Part(part.number)).await {
             Ending::Applied(bytes) => bytes,
             Ending::Refused(refusal) => return (Side::Source, Ending::Refused(refusal)),
@@ -87,11 +87,11 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
         }
         let (bytes, meter) = bytes.metered();
         let write = DataWrite {
-            bucket: part.to_bucket,
-            key: part.to_key,
+            bucket: part.to_bucket.clone(),
+            key: part.to_key.clone(),
             size: part.size,
-            md5: part.digest.clone(),
-            owner: part.owner,
+            md5: part.digest.to_string(),
+            owner: part.owner.id().to_owned(),
             time_max: Duration::from_micros(part.deadline.as_micros()),
         };
         let ending = self.target.write_data(write, bytes).await;

@@ -1,7 +1,7 @@
 //! A part on its way between two sites in memory, and who is to blame when it does not arrive.
 
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{ObjectRef, VersionId, VersionRef};
+use backbeat_core::model::{ObjectRef, Owner, VersionId, VersionRef};
 use backbeat_core::time::Span;
 
 use super::*;
@@ -24,10 +24,10 @@ fn part(number: u32, bytes: &[u8]) -> PartMove {
         from: object(),
         number,
         size: bytes.len() as u64,
-        digest: md5_hex(bytes),
+        digest: md5_hex(bytes).into(),
         to_bucket: Bucket::from("replicas"),
         to_key: ObjectKey::from("key"),
-        owner: "owner".to_owned(),
+        owner: Owner::new("owner", "Lisa"),
         upload: None,
         deadline: Span::from_secs(10),
     }
@@ -40,7 +40,7 @@ async fn store(site: &MemorySite, parts: &[&[u8]]) {
 }
 
 async fn moved(pair: &SitePair<MemorySite, MemorySite>, part: PartMove) -> (Side, Ending<MovedPart>) {
-    let reply = pair.call(SiteRequest::MovePart(Box::new(part))).await;
+    let reply = pair.call(SiteRequest::MovePart(part.into())).await;
     let SiteReply::Moved { side, ending } = reply else { panic!("another reply: {reply:?}") };
     (side, ending)
 }
@@ -73,7 +73,8 @@ async fn a_source_that_is_gone_is_the_sources_refusal() {
 async fn bytes_that_changed_at_the_source_are_not_the_targets_fault() {
     let pair = pair();
     store(&pair.source, &[b"first"]).await;
-    let (side, ending) = moved(&pair, PartMove { digest: md5_hex(b"other"), ..part(1, b"first") }).await;
+    let (side, ending) =
+        moved(&pair, PartMove { digest: md5_hex(b"other").into(), ..part(1, b"first") }).await;
     assert_eq!((side, kind(ending)), (Side::Source, RefusalKind::BadDigest));
     let (side, ending) = moved(&pair, part(1, b"longer than it")).await;
     assert_eq!((side, kind(ending)), (Side::Source, RefusalKind::BadDigest));

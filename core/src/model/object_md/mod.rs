@@ -303,6 +303,23 @@ impl ObjectMd {
             .collect()
     }
 
+    /// Whether the tags are `tags`: mostly told without building a map.
+    pub fn has_tags(&self, tags: &BTreeMap<String, String>) -> bool {
+        let Some(raw) = self.member("tags") else { return tags.is_empty() };
+        let mut count = 0;
+        let mut members = Members::of(raw.as_str()).into_iter().flatten();
+        let is_known = |(name, value): (&str, &str)| {
+            let (name, value) = (decode_string(name).ok()?, text_of(value)?);
+            (*tags.get(name.as_ref())? == value).then_some(())
+        };
+        let all_known = members.all(|member| {
+            count += 1;
+            member.ok().and_then(is_known).is_some()
+        });
+        // A name may be there twice, and values that are no text do not count.
+        (all_known && count == tags.len()) || self.tags() == *tags
+    }
+
     /// The user metadata: the names after `x-amz-meta-`, and the values that are text, in the document's order.
     pub fn user_metadata(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.base.slots.iter().filter_map(|slot| match slot {

@@ -27,6 +27,28 @@ fn a_time_that_is_its_default_is_the_same_revision_as_none() {
 }
 
 #[test]
+fn tags_are_compared_as_the_map_of_them_would_be() {
+    let documents = [
+        "{}",
+        r#"{"tags":{}}"#,
+        r#"{"tags":{"a":"1"}}"#,
+        r#"{"tags":{"\u0061":"\u0031"}}"#,
+        r#"{"tags":{"a":"1","a":"1"}}"#,
+        r#"{"tags":{"a":"2","a":"1"}}"#,
+        r#"{"tags":{"a":"1","b":2}}"#,
+        r#"{"tags":{"a":"1","b":"2"}}"#,
+        r#"{"tags":{"b":"2","a":"1"}}"#,
+        r#"{"tags":["a"]}"#,
+    ];
+    for one in documents {
+        for other in documents {
+            let tags = parse(other).tags();
+            assert_eq!(parse(one).has_tags(&tags), parse(one).tags() == tags, "{one} {other}");
+        }
+    }
+}
+
+#[test]
 fn accessors_read_what_the_document_says() {
     let md = parse(SAMPLE);
     assert_eq!(md.version_ref(), VersionRef::Version("98235976506070999668PARIS  ".into()));

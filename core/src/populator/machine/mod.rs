@@ -206,7 +206,7 @@ impl<R: Rules> Populator<R> {
         }
         let may_save = self.saving.is_none() && self.doubtful.is_none();
         let save_due = self.save_due.filter(|_| may_save);
-        [self.retry_at, save_due, self.restorations.next_due()].into_iter().flatten().min()
+        Instant::earlier(self.retry_at, Instant::earlier(save_due, self.restorations.next_due()))
     }
 
     /// Counts for the operator.

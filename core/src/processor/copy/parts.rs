@@ -1,5 +1,7 @@
 //! Parts under way: what starts, and what their endings mean for the copy.
 
+use std::sync::Arc;
+
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::request::{MovedPart, PartMove, Side, SiteRequest};
 use crate::rules::Rules;
@@ -23,16 +25,18 @@ impl CopyJob {
         let missing =
             self.deposit.layout.iter().filter(|part| !self.deposit.parts.contains_key(&part.number));
         self.parts_todo = missing
-            .map(|part| PartMove {
-                from: self.object.clone(),
-                number: part.number,
-                size: part.size,
-                digest: part.md5.to_string(),
-                to_bucket: to_bucket.clone(),
-                to_key: self.object.key.clone(),
-                owner: config.owner.id().to_owned(),
-                upload: upload.clone(),
-                deadline: config.part_deadline,
+            .map(|part| {
+                Arc::new(PartMove {
+                    from: self.object.clone(),
+                    number: part.number,
+                    size: part.size,
+                    digest: part.md5.clone(),
+                    to_bucket: to_bucket.clone(),
+                    to_key: self.object.key.clone(),
+                    owner: config.owner.clone(),
+                    upload: upload.clone(),
+                    deadline: config.part_deadline,
+                })
             })
             .collect();
         self.parts_stop = None;
@@ -42,7 +46,7 @@ impl CopyJob {
         while self.parts_stop.is_none() && self.parts_running.len() < context.config.parts_max {
             let Some(part) = self.parts_todo.pop_front() else { return };
             let id = context.ids.next();
-            self.requests.push_back((id, Box::new(SiteRequest::MovePart(Box::new(part.clone())))));
+            self.requests.push_back((id, Box::new(SiteRequest::MovePart(part.clone()))));
             self.parts_running.insert(id, part);
         }
     }

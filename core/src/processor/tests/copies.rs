@@ -202,10 +202,8 @@ fn a_part_with_another_digest_is_never_accepted() {
     bench.write("a", "v1", &[10], "x");
     for _ in 0..2 {
         let (id, _) = bench.run_until_call(is_move);
-        let moved = MovedPart {
-            location: Box::new(Location::stored("bad", "paris-disk")),
-            digest: "other".to_owned(),
-        };
+        let moved =
+            MovedPart { location: Box::new(Location::stored("bad", "paris-disk")), digest: "other".into() };
         bench.reply(id, SiteReply::Moved { side: Side::Target, ending: Ending::Applied(moved) });
         assert!(bench.statuses.is_empty());
         let due = bench.machine.poll_timeout().expect("the copy tries again");

@@ -97,7 +97,7 @@ impl MintingTarget {
         let Some(upload) = self.uploads.get_mut(upload.as_str()) else {
             return refused(RefusalKind::NotFound, "NoSuchUpload");
         };
-        let stored = UploadedPart { number: part.number, size: part.size, etag: part.digest.clone() };
+        let stored = UploadedPart { number: part.number, size: part.size, etag: part.digest.to_string() };
         upload.parts.insert(part.number, stored);
         let location = Location::stored(&part.digest, "");
         Ending::Applied(MovedPart { location: Box::new(location), digest: part.digest.clone() })

@@ -178,7 +178,7 @@ impl<R: Rules> StatusProcessor<R> {
 
     /// Returns when [`Event::Timer`] is next due, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next_due(), self.intake.lanes.next_wake()].into_iter().flatten().min()
+        Instant::earlier(self.timers.next_due(), self.intake.lanes.next_wake())
     }
 
     /// Counts for the operator.

@@ -174,7 +174,7 @@ impl CopyJob {
             return true;
         }
         let marker = marker_of(&self.object.version);
-        order::copy_of(&minting.seen, &marker, md).is_none_or(|copy| copy.tags == md.tags())
+        order::copy_of(&minting.seen, &marker, md).is_none_or(|copy| md.has_tags(&copy.tags))
     }
 
     /// Decides the next step, knowing both sides.
@@ -193,7 +193,7 @@ impl CopyJob {
         }
         if let Some(copy) = order::copy_of(&minting.seen, &marker, md).filter(|_| rules.looks_for_marker()) {
             let id = copy.id.clone();
-            if copy.tags == md.tags() {
+            if md.has_tags(&copy.tags) {
                 return self.copied_as(id);
             }
             minting.tagging = Some(id);

@@ -37,7 +37,7 @@ impl Uploads {
     /// Whether the version that is being written gets the tags of `md`: it does unless it comes from an upload that was begun
     /// with others.
     pub(super) fn has_tags_of(&self, md: &ObjectMd) -> bool {
-        self.own.is_none() || self.tags == Some(md.tags())
+        self.own.is_none() || self.tags.as_ref().is_some_and(|tags| md.has_tags(tags))
     }
 
     /// The upload became a version.
