@@ -134,6 +134,12 @@ impl Watch {
         // A closed channel means that the store is gone: for the caller a reason to look again, like any other.
         self.0.changed().await.unwrap_or_default();
     }
+
+    /// Whether nothing will be heard through it any more: the session it was made in is over. Whoever goes on in another
+    /// session makes another watch, or [`Self::changed`] never waits again.
+    pub fn is_over(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
 }
 
 /// One session with the store.

@@ -154,7 +154,13 @@ impl<C: Coordination, S: Stats> Watcher<C, S> {
         loop {
             let due = self.due();
             tokio::select! {
-                () = changed(self.node_watch.as_mut()) => self.look().await,
+                () = changed(self.node_watch.as_mut()) => {
+                    // Of a session that is over nothing more is heard, and that at once: the next one is asked to tell.
+                    if self.node_watch.as_ref().is_some_and(Watch::is_over) {
+                        self.watch_node().await;
+                    }
+                    self.look().await;
+                }
                 () = at(self.read_again) => {
                     self.watch_node().await;
                     self.look().await;
@@ -359,7 +365,7 @@ mod tests {
     use backbeat_core::call::Refusal;
     use backbeat_core::time::WallTime;
     use bytes::Bytes;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     const START: i64 = 1_739_259_000_000;
     const HOUR: Duration = Duration::from_hours(1);
@@ -597,28 +603,84 @@ mod tests {
         assert_eq!((*paused.borrow(), &*bench.stored().await), (false, RESUMED));
     }
 
+    /// A session whose watches end with it, as those of real stores do; reading takes its time and is counted.
+    struct Mortal(Arc<MemorySession>, Arc<AtomicUsize>);
+
+    impl Coordination for Mortal {
+        async fn read(&self, path: &NodePath) -> Ending<Node> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.0.read(path).await
+        }
+
+        async fn create(&self, path: &NodePath, data: Bytes, lifetime: Lifetime) -> Ending<NodeVersion> {
+            self.0.create(path, data, lifetime).await
+        }
+
+        async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
+            self.0.create_numbered(prefix, data).await
+        }
+
+        async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
+            self.0.write(path, data, expect).await
+        }
+
+        async fn delete(&self, path: &NodePath, expect: Expect) -> Ending<()> {
+            self.0.delete(path, expect).await
+        }
+
+        async fn children(&self, path: &NodePath) -> Ending<Vec<String>> {
+            self.0.children(path).await
+        }
+
+        async fn watch(&self, path: &NodePath) -> Ending<Watch> {
+            let (changes, seen) = watch::channel(0_u64);
+            let session = Arc::clone(&self.0);
+            self.0.watch(path).await.map(|mut inner| {
+                tokio::spawn(async move {
+                    loop {
+                        tokio::select! {
+                            () = session.expired() => return,
+                            () = inner.changed() => changes.send_modify(|count| *count += 1),
+                        }
+                    }
+                });
+                Watch::new(seen)
+            })
+        }
+
+        async fn expired(&self) {
+            self.0.expired().await;
+        }
+
+        async fn close(&self) {
+            self.0.close().await;
+        }
+    }
+
     /// Opens sessions, and keeps the last one at hand.
     struct Remembered {
         tree: MemoryCoordination,
         last: Arc<std::sync::Mutex<Option<Arc<MemorySession>>>>,
+        reads: Arc<AtomicUsize>,
     }
 
     impl Sessions for Remembered {
-        type Session = MemorySession;
+        type Session = Mortal;
         type Error = std::convert::Infallible;
 
-        async fn open(&self) -> Result<Arc<MemorySession>, Self::Error> {
+        async fn open(&self) -> Result<Arc<Mortal>, Self::Error> {
             let session = Arc::new(self.tree.connect());
             *self.last.lock().expect("nobody panicked") = Some(Arc::clone(&session));
-            Ok(session)
+            Ok(Arc::new(Mortal(session, Arc::clone(&self.reads))))
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_session_that_ends_changes_nothing_and_the_next_one_goes_on() {
         let bench = Bench::new();
-        let sessions = Remembered { tree: bench.tree.clone(), last: Arc::default() };
-        let last = Arc::clone(&sessions.last);
+        let sessions = Remembered { tree: bench.tree.clone(), last: Arc::default(), reads: Arc::default() };
+        let (last, reads) = (Arc::clone(&sessions.last), Arc::clone(&sessions.reads));
         let Ok(lasting) = Lasting::open(sessions).await;
         let (stats, clock) = (Arc::clone(&bench.stats), bench.clock.clone());
         let (paused, _task) =
@@ -626,8 +688,11 @@ mod tests {
         bench.order(PAUSE).await;
         let session = last.lock().expect("nobody panicked").clone().expect("there is one");
         session.expire();
+        let reads_before = reads.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(*paused.borrow());
+        let reads_after = reads.load(Ordering::Relaxed);
+        assert!(reads_after - reads_before < 10, "it keeps looking: {reads_before}, {reads_after}");
         bench.store(RESUMED).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!*paused.borrow(), "the new session hears of it");
