@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a server may take to start.
-const READY_TIME_MAX: Duration = Duration::from_mins(2);
+const READY_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// The services that there are.
 pub struct Services {

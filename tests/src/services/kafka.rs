@@ -5,19 +5,23 @@ use super::{quiet_port, script};
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// What a broker says when it is ready.
 const READY: &str = "Kafka Server started";
 
 /// A broker that may be killed and started again with what it has stored. It is a cluster by itself or one of several.
 pub struct OwnKafka {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     port: u16,
     /// Its number, from 1, and the ports of all brokers of its cluster.
     member: usize,
     ports: Vec<u16>,
     server: Server,
+    /// Goes with it, unless its folder is somebody else's.
+    _own: Option<TempDir>,
 }
 
 impl OwnKafka {
@@ -26,17 +30,19 @@ impl OwnKafka {
     /// # Errors
     /// If it does not start.
     pub fn start() -> Result<Self> {
-        let mut cluster = Self::cluster(1, 0, |_, _| unreachable!("it has no doors"))?;
-        Ok(cluster.remove(0))
+        let own = tempfile::tempdir()?;
+        let mut cluster = Self::cluster(own.path(), 1, 0, |_, _| unreachable!("it has no doors"))?;
+        Ok(Self { _own: Some(own), ..cluster.remove(0) })
     }
 
-    /// An empty cluster of `brokers` with so many `doors` each, beside the one that [`Self::address`] tells. Clients that come
-    /// through a door are told to find each broker where `advertised` says: it is asked with the number of the door, from 0, and
-    /// its address.
+    /// An empty cluster of `brokers` with so many `doors` each, beside the one that [`Self::address`] tells, and with its data in
+    /// `folder`. Clients that come through a door are told to find each broker where `advertised` says: it is asked with
+    /// the number of the door, from 0, and its address.
     ///
     /// # Errors
     /// If it does not start.
     pub fn cluster(
+        folder: &Path,
         brokers: usize,
         doors: usize,
         mut advertised: impl FnMut(usize, &str) -> Result<String>,
@@ -44,7 +50,8 @@ impl OwnKafka {
         let ports: Vec<u16> = (0..brokers).map(|_| quiet_port()).collect::<Result<_>>()?;
         let mut cluster = Vec::new();
         for (index, &port) in ports.iter().enumerate() {
-            let folder = tempfile::tempdir()?;
+            let folder = folder.join(format!("broker-{}", index + 1));
+            fs::create_dir(&folder)?;
             if doors > 0 {
                 let (mut listeners, mut told, mut protocols) = (String::new(), String::new(), String::new());
                 for door in 0..doors {
@@ -54,10 +61,10 @@ impl OwnKafka {
                     write!(told, ",DOOR{door}://{}", advertised(door, &address)?)?;
                     write!(protocols, ",DOOR{door}:PLAINTEXT")?;
                 }
-                fs::write(folder.path().join("listeners"), format!("{listeners}\n{told}\n{protocols}\n"))?;
+                fs::write(folder.join("listeners"), format!("{listeners}\n{told}\n{protocols}\n"))?;
             }
-            let server = Server::new("Kafka", folder.path());
-            cluster.push(Self { folder, port, member: index + 1, ports: ports.clone(), server });
+            let server = Server::new("Kafka", &folder);
+            cluster.push(Self { folder, port, member: index + 1, ports: ports.clone(), server, _own: None });
         }
         // None is ready before most of them are there.
         for broker in &mut cluster {
@@ -110,7 +117,7 @@ impl OwnKafka {
     fn begin(&mut self) -> Result<()> {
         let ports: Vec<String> = self.ports.iter().map(ToString::to_string).collect();
         let mut command = script("kafka");
-        command.arg(self.folder.path()).arg(self.port.to_string());
+        command.arg(&self.folder).arg(self.port.to_string());
         command.arg(self.member.to_string()).arg(ports.join(","));
         self.server.start(command)
     }

@@ -62,7 +62,7 @@ impl System {
         let mut links = (0..MACHINES)
             .map(|_| Links::new(&runtime, &sites, &zookeeper.address(), &redis_address))
             .collect::<Result<Vec<_>>>()?;
-        let kafka = OwnKafka::cluster(brokers, MACHINES, |machine, address| {
+        let kafka = OwnKafka::cluster(directory, brokers, MACHINES, |machine, address| {
             links[machine].add(&runtime, End::Kafka, address)
         })?;
         let machines = links.into_iter().enumerate().map(|(number, links)| {
