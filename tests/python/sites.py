@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 ACCESS_KEY = "backbeat-dev"
 SECRET_KEY = "backbeat-dev-secret"
 REGION = "us-east-1"
+# A machine that is busy with other things takes its time.
+READ_SECONDS_MAX = 120
 # Headers that describe an object, as boto3 names them. What is about the answer or about replication is left out.
 DESCRIPTIVE = (
     "ContentType", "ContentEncoding", "ContentDisposition", "CacheControl", "ContentLength", "ETag", "LastModified",
@@ -41,11 +43,11 @@ class Site:
             "s3", endpoint_url=url, region_name=REGION,
             aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
             config=Config(
-                retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30, max_pool_connections=32,
+                retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=READ_SECONDS_MAX, max_pool_connections=32,
                 s3={"addressing_style": "path"},
             ),
         )
-        self.http = botocore.httpsession.URLLib3Session(max_pool_connections=32, timeout=30)
+        self.http = botocore.httpsession.URLLib3Session(max_pool_connections=32, timeout=READ_SECONDS_MAX)
 
     def create_bucket(self, bucket):
         self.s3.create_bucket(Bucket=bucket)
