@@ -9,6 +9,7 @@ mod directory;
 mod disk;
 mod error;
 mod in_use;
+mod range;
 mod record;
 mod store;
 mod transaction;
@@ -18,6 +19,7 @@ pub use directory::{DATABASE_FILE, FORMAT_FILE, FORMAT_VERSION, LOCK_FILE, Older
 pub use disk::DiskFaults;
 pub use error::StoreError;
 pub use in_use::name_damaged_files;
+pub use range::KeyRange;
 pub use store::{Closed, Store, StoreOptions};
-pub use transaction::{KeyRange, Read, ReadTxn, Row, Table, WriteTxn};
+pub use transaction::{Read, ReadTxn, Row, Table, WriteTxn};
 pub use whole::Record;

@@ -1,10 +1,11 @@
 //! What a caller sees of one transaction: snapshots to read, and an overlay to write that vanishes if it is refused.
 
+use super::range::KeyRange;
 use super::{StoreError, record};
 use redb::{ReadableTable, TableDefinition, TableError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -18,79 +19,20 @@ pub type Row = (Vec<u8>, Vec<u8>);
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Rows = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 type RowsMut<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
-type Changes = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
+type Changes = BTreeMap<Table, TableChanges>;
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError> + 'a;
 
-/// A range of keys in byte order.
-#[derive(Clone, Debug)]
-pub struct KeyRange {
-    start: Bound<Vec<u8>>,
-    end: Bound<Vec<u8>>,
+/// What one write does to a table: ranges are emptied first, then rows are written and removed.
+#[derive(Default)]
+pub(super) struct TableChanges {
+    emptied: Vec<KeyRange>,
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-impl KeyRange {
-    /// Every key.
-    pub fn all() -> Self {
-        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+impl TableChanges {
+    fn hides(&self, key: &[u8]) -> bool {
+        self.emptied.iter().any(|range| range.contains(key))
     }
-
-    /// Every key that starts with `prefix`.
-    pub fn prefix(prefix: &[u8]) -> Self {
-        Self { start: Bound::Included(prefix.to_vec()), end: prefix_end(prefix) }
-    }
-
-    /// `key` and everything after it.
-    pub fn from(key: &[u8]) -> Self {
-        Self { start: Bound::Included(key.to_vec()), end: Bound::Unbounded }
-    }
-
-    /// Keys from `start` (included) to `end` (not included).
-    pub fn between(start: &[u8], end: &[u8]) -> Self {
-        Self { start: Bound::Included(start.to_vec()), end: Bound::Excluded(end.to_vec()) }
-    }
-
-    /// Keys that start with `prefix` and are greater than `key`.
-    pub fn prefix_after(prefix: &[u8], key: &[u8]) -> Self {
-        if key < prefix {
-            return Self::prefix(prefix);
-        }
-        Self { start: Bound::Excluded(key.to_vec()), end: prefix_end(prefix) }
-    }
-
-    /// Keys that start with `prefix` and are not less than `key`.
-    pub fn prefix_from(prefix: &[u8], key: &[u8]) -> Self {
-        if key < prefix {
-            return Self::prefix(prefix);
-        }
-        Self { start: Bound::Included(key.to_vec()), end: prefix_end(prefix) }
-    }
-
-    fn is_empty(&self) -> bool {
-        match (&self.start, &self.end) {
-            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-            (Bound::Included(start), Bound::Included(end)) => start > end,
-            (
-                Bound::Included(start) | Bound::Excluded(start),
-                Bound::Excluded(end) | Bound::Included(end),
-            ) => start >= end,
-        }
-    }
-
-    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice))
-    }
-}
-
-/// The first key after all that start with `prefix`.
-fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            return Bound::Excluded(end);
-        }
-    }
-    Bound::Unbounded
 }
 
 /// Reading, the same in a snapshot and inside a write.
@@ -280,7 +222,10 @@ impl<'txn> GroupTables<'txn> {
     pub(super) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
         for (table, changes) in changes {
             self.with(table, |rows| {
-                changes.into_iter().try_for_each(|(key, change)| {
+                for range in &changes.emptied {
+                    rows.retain_in::<&[u8], _>(range.bounds(), |_, _| false).map_err(database(self.file))?;
+                }
+                changes.rows.into_iter().try_for_each(|(key, change)| {
                     match change {
                         Some(value) => rows
                             .insert_reserve(key.as_slice(), record::sealed_len(&value))
@@ -338,12 +283,23 @@ impl<'a> WriteTxn<'a> {
 
     /// Writes `value` at `key`.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.entry(table).or_default().insert(key.into(), Some(value.into()));
+        self.changes.entry(table).or_default().rows.insert(key.into(), Some(value.into()));
     }
 
     /// Removes what is at `key`, if anything.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.changes.entry(table).or_default().insert(key.into(), None);
+        self.changes.entry(table).or_default().rows.insert(key.into(), None);
+    }
+
+    /// Removes every row of `range` without reading its value: pages go as a whole, which costs little beside removing row
+    /// by row. What this write puts there later stays.
+    pub fn delete_range(&mut self, table: Table, range: KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        let changes = self.changes.entry(table).or_default();
+        changes.rows.retain(|key, _| !range.contains(key));
+        changes.emptied.push(range);
     }
 
     /// Rows of the range with this write's own changes laid over them.
@@ -358,6 +314,7 @@ impl<'a> WriteTxn<'a> {
         if limit == 0 || range.is_empty() {
             return Ok(found);
         }
+        let is_hidden = |key: &[u8]| self.changes.get(&table).is_some_and(|changes| changes.hides(key));
         let own = self.own(table, range, backwards);
         let mut own = own.iter().peekable();
         let before = |a: &[u8], b: &[u8]| if backwards { a > b } else { a < b };
@@ -370,6 +327,7 @@ impl<'a> WriteTxn<'a> {
             match own.next_if(|(own_key, _)| *own_key == key) {
                 Some((_, Some(value))) => found.push((key.to_vec(), value.to_vec())),
                 Some((_, None)) => {}
+                None if is_hidden(key) => {}
                 None => found.push((key.to_vec(), value.to_vec())),
             }
             Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
@@ -385,7 +343,7 @@ impl<'a> WriteTxn<'a> {
 
     fn own(&self, table: Table, range: &KeyRange, backwards: bool) -> Vec<(&[u8], Option<&[u8]>)> {
         let Some(changes) = self.changes.get(&table) else { return Vec::new() };
-        let own = changes.range::<[u8], _>(range.bounds());
+        let own = changes.rows.range::<[u8], _>(range.bounds());
         let mut own: Vec<_> = own.map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
         if backwards {
             own.reverse();
@@ -396,8 +354,10 @@ impl<'a> WriteTxn<'a> {
 
 impl Read for WriteTxn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.changes.get(&table).and_then(|changes| changes.get(key)) {
+        let Some(changes) = self.changes.get(&table) else { return self.base.get(table, key) };
+        match changes.rows.get(key) {
             Some(value) => Ok(value.clone()),
+            None if changes.hides(key) => Ok(None),
             None => self.base.get(table, key),
         }
     }
@@ -450,11 +410,27 @@ mod tests {
         prop::collection::vec(prop::sample::select(vec![0u8, 1, 254, 255]), 0..3)
     }
 
+    /// What a write does.
+    #[derive(Clone, Debug)]
+    enum Doing {
+        Put(Vec<u8>, Vec<u8>),
+        Delete(Vec<u8>),
+        Empty(Vec<u8>, Vec<u8>),
+    }
+
+    fn doing() -> impl Strategy<Value = Doing> {
+        prop_oneof![
+            3 => (keys(), keys()).prop_map(|(key, value)| Doing::Put(key, value)),
+            2 => keys().prop_map(Doing::Delete),
+            1 => (keys(), keys()).prop_map(|(from, to)| Doing::Empty(from, to)),
+        ]
+    }
+
     proptest! {
         #[test]
         fn the_overlay_reads_like_the_rows_it_will_become(
             base in prop::collection::btree_map(keys(), keys(), 0..12),
-            changes in prop::collection::vec((keys(), prop::option::of(keys())), 0..12),
+            changes in prop::collection::vec(doing(), 0..12),
             prefix in keys(),
             limit in 0usize..6,
         ) {
@@ -463,13 +439,20 @@ mod tests {
             let mut model = base;
             txn.put(Table("s"), b"before".to_vec(), b"x".to_vec());
             txn.put(Table("u"), b"after".to_vec(), b"x".to_vec());
-            for (key, change) in changes {
-                if let Some(value) = change {
-                    txn.put(T, key.clone(), value.clone());
-                    model.insert(key, value);
-                } else {
-                    txn.delete(T, key.clone());
-                    model.remove(&key);
+            for change in changes {
+                match change {
+                    Doing::Put(key, value) => {
+                        txn.put(T, key.clone(), value.clone());
+                        model.insert(key, value);
+                    }
+                    Doing::Delete(key) => {
+                        txn.delete(T, key.clone());
+                        model.remove(&key);
+                    }
+                    Doing::Empty(from, to) => {
+                        txn.delete_range(T, KeyRange::between(&from, &to));
+                        model.retain(|key, _| *key < from || *key >= to);
+                    }
                 }
             }
             let expected: Vec<Row> = model.iter().filter(|(key, _)| key.starts_with(&prefix))
@@ -477,7 +460,7 @@ mod tests {
             let range = KeyRange::prefix(&prefix);
             prop_assert_eq!(txn.last(T, &range).unwrap(), expected.last().cloned());
             prop_assert_eq!(txn.range(T, &range, limit).unwrap(), expected.iter().take(limit).cloned().collect::<Vec<_>>());
-            for key in model.keys() {
+            for key in rows.0.keys().chain(model.keys()) {
                 prop_assert_eq!(txn.get(T, key).unwrap(), model.get(key).cloned());
             }
         }

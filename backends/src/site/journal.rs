@@ -162,26 +162,25 @@ impl Journal {
         })
     }
 
-    /// Forgets the records before number `below`. The numbers of the others stay.
+    /// Forgets records before number `below`, the oldest first and at most `count` of them, in one commit that it shares
+    /// with other writers. The numbers of the others stay. Answers how many of those before `below` are still there.
     ///
     /// # Errors
     /// The store's.
-    pub async fn prune(&self, below: u64) -> Result<(), StoreError> {
-        const STEP: usize = 512;
-        let range = KeyRange::between(&[], &below.to_be_bytes());
-        loop {
-            let range = range.clone();
-            let pruned = self.store.write(move |txn| {
-                let rows = txn.range(JOURNAL, &range, STEP)?;
-                for (key, _) in &rows {
-                    txn.delete(JOURNAL, key.clone());
+    pub async fn prune(&self, below: u64, count: u64) -> Result<u64, StoreError> {
+        self.store
+            .write(move |txn| {
+                let below = below.min(last_sequence(txn)? + 1);
+                let oldest = txn.range(JOURNAL, &KeyRange::all(), 1)?.pop();
+                let oldest =
+                    oldest.and_then(|(key, _)| key.try_into().ok()).map_or(below, u64::from_be_bytes);
+                let until = below.min(oldest.saturating_add(count));
+                if oldest < until {
+                    txn.delete_range(JOURNAL, KeyRange::between(&[], &until.to_be_bytes()));
                 }
-                Ok::<_, StoreError>(rows.len())
-            });
-            if pruned.await? < STEP {
-                return Ok(());
-            }
-        }
+                Ok(below.saturating_sub(until))
+            })
+            .await
     }
 
     /// A journal without its site, and the way to tell of its records.
@@ -217,4 +216,146 @@ impl Journal {
 pub(super) fn last_sequence(txn: &impl Read) -> Result<u64, StoreError> {
     let next = txn.get(META, NEXT)?.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
     Ok(next - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::{DATABASE_FILE, DiskFaults, FORMAT_FILE, StoreOptions};
+    use proptest::prelude::*;
+    use std::path::Path;
+    use tempfile::TempDir;
+
+    fn record(number: u64) -> JournalRecord {
+        let entry = JournalEntry { kind: EntryKind::Del, key: format!("key-{number}"), value: None };
+        JournalRecord { timestamp: String::new(), db: "bucket".into(), entries: vec![entry] }
+    }
+
+    /// The numbers of the records there are. Each is the one that was written with that number.
+    fn numbers(journal: &Journal) -> Vec<u64> {
+        let records = journal.read(0, usize::MAX).expect("the store is there");
+        assert!(records.iter().all(|(number, read)| *read == record(*number)));
+        records.into_iter().map(|(number, _)| number).collect()
+    }
+
+    /// The journal as another machine would find it after a power cut now.
+    fn after_a_crash(directory: &Path) -> (Journal, TempDir) {
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        for file in [DATABASE_FILE, FORMAT_FILE] {
+            std::fs::copy(directory.join(file), copy.path().join(file)).expect("the file is there");
+        }
+        (Journal::scratch(Store::open(copy.path()).expect("the store opens"), "epoch").0, copy)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Doing {
+        Append(u64),
+        Prune { below: u64, count: u64 },
+        Crash,
+    }
+
+    fn doing() -> impl Strategy<Value = Doing> {
+        prop_oneof![
+            3 => (1..40u64).prop_map(Doing::Append),
+            3 => (0..160u64, 0..30u64).prop_map(|(below, count)| Doing::Prune { below, count }),
+            1 => Just(Doing::Crash),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn a_pruned_journal_is_the_end_of_what_was_written(doings in prop::collection::vec(doing(), 1..10)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut directory = tempfile::tempdir().expect("a temporary directory");
+                let store = Store::open(directory.path()).expect("the store opens");
+                let (mut journal, told) = Journal::scratch(store, "epoch");
+                let (mut oldest, mut next) = (1, 1);
+                for doing in doings {
+                    match doing {
+                        Doing::Append(count) => for _ in 0..count {
+                            journal.append(&told, record(next)).await;
+                            next += 1;
+                        },
+                        Doing::Prune { below, count } => {
+                            let below = below.min(next);
+                            let until = below.min(oldest + count).max(oldest);
+                            let left = journal.prune(below, count).await.expect("the store is there");
+                            prop_assert_eq!(left, below.saturating_sub(until));
+                            oldest = until;
+                        }
+                        Doing::Crash => (journal, directory) = after_a_crash(directory.path()),
+                    }
+                    prop_assert_eq!(numbers(&journal), (oldest..next).collect::<Vec<_>>());
+                    prop_assert_eq!(journal.length().expect("the store is there"), next - oldest);
+                    prop_assert_eq!(journal.end().expect("the store is there"), next - 1);
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_power_cut_while_pruning_leaves_the_end_of_the_journal() {
+        const RECORDS: u64 = 300;
+        const PIECE: u64 = 40;
+        for writes in (0..).step_by(3) {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let faults = DiskFaults::new();
+            let options = StoreOptions { faults: Some(faults.clone()), ..StoreOptions::default() };
+            let store = Store::open_with(directory.path(), options).expect("the store opens");
+            let (journal, _told) = Journal::scratch(store.clone(), "epoch");
+            let filled = store.write(|txn| {
+                for number in 1..=RECORDS {
+                    let json = serde_json::to_vec(&record(number)).expect("texts can be written");
+                    txn.put(JOURNAL, number.to_be_bytes(), json);
+                }
+                txn.put(META, NEXT, (RECORDS + 1).to_be_bytes());
+                Ok::<_, StoreError>(())
+            });
+            filled.await.expect("the store is there");
+            faults.tear_after(writes);
+            let mut acknowledged = 1;
+            while let Ok(left) = journal.prune(RECORDS, PIECE).await {
+                acknowledged = RECORDS - left;
+                if left == 0 {
+                    break;
+                }
+            }
+            let (found, _copy) = after_a_crash(directory.path());
+            let left = numbers(&found);
+            let oldest = left[0];
+            assert_eq!(left, (oldest..=RECORDS).collect::<Vec<_>>(), "cut after {writes} writes");
+            let is_boundary = (oldest - 1) % PIECE == 0 || oldest == RECORDS;
+            assert!(is_boundary, "a piece goes as a whole, or not at all: {oldest}");
+            assert!(oldest >= acknowledged, "{acknowledged} was acknowledged, {oldest} is there");
+            // What is left goes as if nothing had happened.
+            assert_eq!(found.prune(RECORDS, u64::MAX).await.expect("the store is there"), 0);
+            assert_eq!(numbers(&found), [RECORDS]);
+            if acknowledged == RECORDS {
+                // So many writes were needed: there is nothing later to be struck.
+                assert!(writes > 0);
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn writers_get_in_between_two_pieces() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(directory.path()).expect("the store opens");
+        let (journal, told) = Journal::scratch(store.clone(), "epoch");
+        for number in 1..=30 {
+            journal.append(&told, record(number)).await;
+        }
+        assert_eq!(journal.prune(31, 10).await.expect("the store is there"), 20);
+        journal.append(&told, record(31)).await;
+        assert_eq!(journal.prune(31, 10).await.expect("the store is there"), 10);
+        assert_eq!(numbers(&journal), (21..=31).collect::<Vec<_>>());
+        // Beyond the end there is nothing to forget, and new records get the next numbers.
+        assert_eq!(journal.prune(u64::MAX, u64::MAX).await.expect("the store is there"), 0);
+        journal.append(&told, record(32)).await;
+        assert_eq!(numbers(&journal), [32]);
+    }
 }

@@ -232,9 +232,8 @@ impl Stack {
 
         let zookeeper_path =
             config.config.value("/queuePopulator/zookeeperPath").and_then(|path| path.as_str());
-        let journal = EmbeddedJournal::new(sites.journal.clone());
         let ports = PopulatorPorts {
-            journal: Arc::new(journal.clone()),
+            journal: Arc::new(EmbeddedJournal::new(sites.journal.clone())),
             queue: Arc::clone(&queue),
             coordination: Arc::clone(&coordination),
             nodes: PositionNodes::new(zookeeper_path.unwrap_or("/queue-populator"), LOG_ID)?,
@@ -261,8 +260,10 @@ impl Stack {
         let stores = sites.closed().chain([store.closed()]).collect();
         let to_targets = sites.targets.into_iter().map(|target| target.reach).collect();
         let backups = Backups::new(layout, store, sites.opened);
-        let pruning = pruning::prune_forever(journal, populator.clone(), backups.pruning());
-        let pruning = tokio::spawn(pruning);
+        let (journal, reader) = (sites.journal, populator.clone());
+        let forget = async move |below, count| journal.prune(below, count).await;
+        let needed = async move || Some(reader.summary().await?.saved.0);
+        let pruning = tokio::spawn(pruning::prune_forever(forget, backups.pruning(), needed));
 
         let daemons = Daemons {
             sites: site_daemons,
