@@ -1,120 +1,11 @@
-//! Buckets: their attributes and what may be done with them.
+//! Buckets: found, changed, created.
 
-use super::acl::{Acl, Of};
+use super::attributes::{Acl, BucketInfo, Versioning, VersioningStatus};
 use super::changes::{Changes, Records};
 use super::config::Account;
-use super::cors::CorsRule;
 use super::error::{Outcome, Refusal};
-use super::lifecycle::Lifecycle;
-use super::lock::DefaultLock;
 use super::metadata::Site;
-use super::multipart;
-use super::notification::Notification;
-use super::placeholder::Placeholder;
-use super::random::uuid;
-use super::replication::ReplicationRules;
-use super::tags::BucketTag;
 use backbeat_core::model::{METASTORE, MPU_BUCKET_PREFIX, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
-use serde::{Deserialize, Serialize};
-
-/// Version of the attributes document that upstream writes at the baseline.
-const MODEL_VERSION: u32 = 16;
-/// Rows read at once.
-const PAGE: usize = 256;
-
-/// Whether a bucket keeps versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum VersioningStatus {
-    Enabled,
-    Suspended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Versioning {
-    #[serde(rename = "Status")]
-    pub(super) status: VersioningStatus,
-}
-
-/// The attributes of a bucket in the order in which upstream writes them. Members that this site never sets are nulls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct BucketInfo {
-    pub(super) acl: Acl,
-    pub(super) name: String,
-    pub(super) owner: String,
-    pub(super) owner_display_name: String,
-    pub(super) creation_date: String,
-    md_bucket_model_version: u32,
-    transient: bool,
-    deleted: bool,
-    server_side_encryption: Option<()>,
-    pub(super) versioning_configuration: Option<Versioning>,
-    pub(super) location_constraint: Option<String>,
-    read_location_constraint: Option<String>,
-    pub(super) cors: Option<Vec<CorsRule>>,
-    pub(super) replication_configuration: Option<ReplicationRules>,
-    pub(super) lifecycle_configuration: Option<Lifecycle>,
-    bucket_policy: Option<()>,
-    uid: String,
-    #[serde(rename = "isNFS")]
-    is_nfs: Option<bool>,
-    ingestion: Option<()>,
-    azure_info: Option<()>,
-    pub(super) object_lock_enabled: bool,
-    pub(super) object_lock_configuration: Option<DefaultLock>,
-    pub(super) notification_configuration: Option<Notification>,
-    pub(super) tags: Vec<BucketTag>,
-    quota_max: u64,
-}
-
-impl BucketInfo {
-    fn new(name: &str, owner: (&str, &str), created: String, location: Option<String>) -> Outcome<Self> {
-        Ok(Self {
-            acl: Acl::private(Of::Bucket),
-            name: name.into(),
-            owner: owner.0.into(),
-            owner_display_name: owner.1.into(),
-            creation_date: created,
-            md_bucket_model_version: MODEL_VERSION,
-            transient: false,
-            deleted: false,
-            server_side_encryption: None,
-            versioning_configuration: None,
-            location_constraint: location,
-            read_location_constraint: None,
-            cors: None,
-            replication_configuration: None,
-            lifecycle_configuration: None,
-            bucket_policy: None,
-            uid: uuid()?,
-            is_nfs: None,
-            ingestion: None,
-            azure_info: None,
-            object_lock_enabled: false,
-            object_lock_configuration: None,
-            notification_configuration: None,
-            tags: Vec::new(),
-            quota_max: 0,
-        })
-    }
-
-    pub(super) fn versioning(&self) -> Option<VersioningStatus> {
-        self.versioning_configuration.map(|versioning| versioning.status)
-    }
-
-    pub(super) fn is_versioned(&self) -> bool {
-        self.versioning_configuration.is_some()
-    }
-
-    /// The bucket owner and services may do everything, others nothing: this site knows no grants.
-    pub(super) fn authorize(&self, account: &Account) -> Outcome<()> {
-        if account.canonical_id == self.owner || account.is_service() {
-            Ok(())
-        } else {
-            Err(Refusal::access_denied())
-        }
-    }
-}
 
 /// The bucket, if `account` may use it.
 pub(super) fn open(records: &impl Records, name: &str, account: &Account) -> Outcome<BucketInfo> {
@@ -210,42 +101,6 @@ pub(super) fn create(
     changes.put(USERS_BUCKET, &format!("{}{USERS_BUCKET_SEPARATOR}{name}", owner.0), listed)?;
     bucket.transient = false;
     update(changes, &bucket)
-}
-
-/// The placeholders of a bucket that holds nothing else: what is left of keys whose last version was just deleted.
-fn placeholders(changes: &Changes<'_, '_>, name: &str) -> Outcome<Vec<String>> {
-    let mut keys: Vec<String> = Vec::new();
-    loop {
-        let from = keys.last().map_or_else(String::new, |key| format!("{key}\0"));
-        let page = changes.values(name, "", &from, PAGE)?;
-        let is_last = page.len() < PAGE;
-        for (key, json) in page {
-            // The versions of a key come after its master, which may stand before them as a placeholder.
-            if Placeholder::parse(&json).is_none() {
-                return Err(Refusal::bucket_not_empty());
-            }
-            keys.push(key);
-        }
-        if is_last {
-            return Ok(keys);
-        }
-    }
-}
-
-/// Deletes a bucket without objects. Its uploads in progress are aborted, as upstream does it.
-pub(super) fn delete(changes: &mut Changes<'_, '_>, mut bucket: BucketInfo) -> Outcome<()> {
-    let uploads = uploads_of(&bucket.name);
-    for key in placeholders(changes, &bucket.name)? {
-        changes.delete(&bucket.name, &key)?;
-    }
-    multipart::abort_all(changes, &bucket.name)?;
-    if changes.value(METASTORE, &uploads)?.is_some() {
-        changes.delete(METASTORE, &uploads)?;
-    }
-    bucket.deleted = true;
-    update(changes, &bucket)?;
-    changes.delete(USERS_BUCKET, &format!("{}{USERS_BUCKET_SEPARATOR}{}", bucket.owner, bucket.name))?;
-    changes.delete(METASTORE, &bucket.name)
 }
 
 /// The buckets of an account with their creation dates.

@@ -1,11 +1,15 @@
 //! Buckets on the S3 surface: made, looked at, listed, deleted; their place and their versioning.
 
 use super::access::{INTERNAL, signer};
-use super::acl::{Acl, Of};
-use super::bucket::{self, Versioning, VersioningStatus};
+use super::attributes::{Acl, BucketInfo, Of, Versioning, VersioningStatus};
+use super::bucket;
+use super::changes::{Changes, Records};
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
+use super::multipart;
+use super::placeholder::Placeholder;
 use super::timestamp::timestamp;
+use backbeat_core::model::{METASTORE, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
 use s3s::dto::{
     Bucket, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
     DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
@@ -17,9 +21,11 @@ use std::sync::Arc;
 
 /// Buckets of one answer at most, where an answer is asked for in pages.
 const BUCKETS_MAX: usize = 10_000;
+/// Rows read at once.
+const PAGE: usize = 256;
 
 /// The bucket that a request names, if its signer may use it.
-pub(super) fn open<T>(site: &Site, request: &S3Request<T>, name: &str) -> Outcome<bucket::BucketInfo> {
+pub(super) fn open<T>(site: &Site, request: &S3Request<T>, name: &str) -> Outcome<BucketInfo> {
     let account = signer(site, request)?;
     site.read(|txn| bucket::open(txn, name, &account))
 }
@@ -89,6 +95,42 @@ pub(super) fn list(
     }))
 }
 
+/// The placeholders of a bucket that holds nothing else: what is left of keys whose last version was just deleted.
+fn placeholders(changes: &Changes<'_, '_>, name: &str) -> Outcome<Vec<String>> {
+    let mut keys: Vec<String> = Vec::new();
+    loop {
+        let from = keys.last().map_or_else(String::new, |key| format!("{key}\0"));
+        let page = changes.values(name, "", &from, PAGE)?;
+        let is_last = page.len() < PAGE;
+        for (key, json) in page {
+            // The versions of a key come after its master, which may stand before them as a placeholder.
+            if Placeholder::parse(&json).is_none() {
+                return Err(Refusal::bucket_not_empty());
+            }
+            keys.push(key);
+        }
+        if is_last {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Removes a bucket without objects. Its uploads in progress are aborted, as upstream does it.
+fn remove(changes: &mut Changes<'_, '_>, mut bucket: BucketInfo) -> Outcome<()> {
+    let uploads = bucket::uploads_of(&bucket.name);
+    for key in placeholders(changes, &bucket.name)? {
+        changes.delete(&bucket.name, &key)?;
+    }
+    multipart::abort_all(changes, &bucket.name)?;
+    if changes.value(METASTORE, &uploads)?.is_some() {
+        changes.delete(METASTORE, &uploads)?;
+    }
+    bucket.deleted = true;
+    bucket::update(changes, &bucket)?;
+    changes.delete(USERS_BUCKET, &format!("{}{USERS_BUCKET_SEPARATOR}{}", bucket.owner, bucket.name))?;
+    changes.delete(METASTORE, &bucket.name)
+}
+
 pub(super) async fn delete(
     site: &Arc<Site>,
     request: S3Request<DeleteBucketInput>,
@@ -97,7 +139,7 @@ pub(super) async fn delete(
     let name = request.input.bucket;
     site.write(move |changes| {
         let bucket = bucket::open(changes, &name, &account)?;
-        bucket::delete(changes, bucket)
+        remove(changes, bucket)
     })
     .await?;
     Ok(S3Response::new(DeleteBucketOutput::default()))

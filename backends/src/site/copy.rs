@@ -1,7 +1,7 @@
 //! Copies that the server makes: of whole objects, and of pieces of them as parts of an upload.
 
 use super::access::signer;
-use super::acl::{Acl, Of};
+use super::attributes::{Acl, Lock, Of, tags};
 use super::bucket;
 use super::checksums::{Algorithm, Stored, put_checksum, put_part_checksum};
 use super::conditions::{ReadCondition, WriteCondition};
@@ -9,7 +9,6 @@ use super::config::Account;
 use super::data::{SMALL_MAX, Stored as StoredData};
 use super::error::{Outcome, Refusal};
 use super::headers::{ContentHeaders, header};
-use super::lock::Lock;
 use super::metadata::Site;
 use super::multipart;
 use super::object::{COPIED, NewObject, check_key, etag, shown_version};
@@ -17,7 +16,6 @@ use super::pieces::Pieces;
 use super::random::random_hex;
 use super::receive::{self, Expected, SIZE_MAX};
 use super::revision;
-use super::tags;
 use super::timestamp::system_ms;
 use super::timestamp::timestamp;
 use super::versioning::{self, Wanted};
@@ -168,7 +166,7 @@ pub(super) async fn object(
     let condition = WriteCondition::of(headers)?;
     let source_condition = ReadCondition::of_source(headers);
     let bucket = site.read(|txn| bucket::open(txn, &name, &account))?;
-    lock.within(&bucket, system_ms())?;
+    bucket.lock(lock, system_ms())?;
 
     let mut tries = 0;
     let (md, source_version, copied) = loop {

@@ -327,7 +327,7 @@ mod tests {
             let left = numbers(&found);
             let oldest = left[0];
             assert_eq!(left, (oldest..=RECORDS).collect::<Vec<_>>(), "cut after {writes} writes");
-            let is_boundary = (oldest - 1) % PIECE == 0 || oldest == RECORDS;
+            let is_boundary = (oldest - 1).is_multiple_of(PIECE) || oldest == RECORDS;
             assert!(is_boundary, "a piece goes as a whole, or not at all: {oldest}");
             assert!(oldest >= acknowledged, "{acknowledged} was acknowledged, {oldest} is there");
             // What is left goes as if nothing had happened.

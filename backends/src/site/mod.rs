@@ -8,6 +8,7 @@
 mod access;
 mod acl;
 mod admission;
+mod attributes;
 mod backup;
 mod bucket;
 mod buckets;
@@ -46,6 +47,7 @@ pub mod raft_log;
 mod random;
 mod read;
 mod receive;
+mod repair;
 mod replication;
 mod revision;
 mod s3;

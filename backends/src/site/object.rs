@@ -1,12 +1,11 @@
 //! The metadata document of an object as CloudServer writes it: which members, and in which order.
 
-use super::acl::{Acl, Of};
+use super::attributes::{Acl, Lock, Of};
 use super::checksums::{self, Stored};
 use super::config::Account;
 use super::error::{Outcome, Refusal};
 use super::headers::ContentHeaders;
 use super::json::{Writer, quoted};
-use super::lock::Lock;
 use super::random::random_hex;
 use super::timestamp::iso;
 use backbeat_core::model::{Location, ObjectMd, ReplicationInfo};

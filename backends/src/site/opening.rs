@@ -5,8 +5,8 @@ use super::data::DataStore;
 use super::error::SiteError;
 use super::journal::{EPOCH, Journal, META, last_sequence};
 use super::metadata::Site;
-use super::placeholder;
 use super::random::random_hex;
+use super::repair;
 use crate::embedded::{Read, Store, StoreError, StoreOptions};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,7 +46,7 @@ impl Site {
         let (end, watched) = watch::channel(store.read(|txn| last_sequence(txn))?);
         let journal = Journal::open(store.clone(), watched)?;
         let site = Arc::new(Self::new(config, store, data, end, journal));
-        tokio::spawn(placeholder::repair_forever(Arc::downgrade(&site)));
+        tokio::spawn(repair::repair_forever(Arc::downgrade(&site)));
         Ok(site)
     }
 }

@@ -1,12 +1,12 @@
 //! Reading objects on the S3 surface: get, head, attributes.
 
 use super::access::signer;
+use super::attributes::Lock;
 use super::bucket;
 use super::checksums::{Stored, put_checksum};
 use super::conditions::{Failed, ReadCondition};
 use super::error::{Outcome, Refusal};
 use super::headers::{ContentHeaders, header, insert};
-use super::lock::Lock;
 use super::metadata::Site;
 use super::multipart::PART_NUMBER_MAX;
 use super::object::{etag, shown_version};

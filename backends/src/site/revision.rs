@@ -1,7 +1,8 @@
 //! What clients write, inside the commit: a new version, or a new revision of a version that is there. Either asks for
 //! the replication that the bucket's rules name.
 
-use super::bucket::{self, BucketInfo};
+use super::attributes::BucketInfo;
+use super::bucket;
 use super::changes::Changes;
 use super::conditions::WriteCondition;
 use super::config::Account;
@@ -37,7 +38,7 @@ impl Write {
         site.write(move |changes| {
             let bucket = bucket::open(changes, &self.bucket, &self.account)?;
             self.condition.check(versioning::current(changes, &bucket.name, &self.object.key)?.as_ref())?;
-            self.object.lock = self.object.lock.within(&bucket, changes.now_ms)?;
+            self.object.lock = bucket.lock(self.object.lock, changes.now_ms)?;
             for stored in self.data {
                 changes.add_data(stored);
             }

@@ -1,7 +1,7 @@
 //! The versions of a key: masters, version keys, null versions and placeholders, as the request processor of
 //! CloudServer's file back end keeps them (wire reference 3.4, 3.5, 3.7; compatible null scheme, v0 keys).
 
-use super::bucket::{BucketInfo, VersioningStatus};
+use super::attributes::{BucketInfo, VersioningStatus};
 use super::changes::{Changes, Records};
 use super::error::{Outcome, Refusal};
 use super::object::{NewObject, Placement};

@@ -1,7 +1,7 @@
 //! Writing and deleting objects on the S3 surface.
 
 use super::access::{signer, trailers};
-use super::acl::{Acl, Of};
+use super::attributes::{Acl, Lock, Of, lock, tags};
 use super::bucket;
 use super::buckets;
 use super::checksums::put_checksum;
@@ -11,13 +11,11 @@ use super::data::Stored;
 use super::error::{Outcome, Refusal};
 use super::headers::ContentHeaders;
 use super::listing::ENTRIES_MAX;
-use super::lock::{self, Lock};
 use super::metadata::Site;
 use super::object::{NewObject, check_key, etag, shown_version};
 use super::random::random_hex;
 use super::receive::{self, Expected};
 use super::revision;
-use super::tags;
 use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
 use backbeat_core::model::Location;
@@ -42,7 +40,7 @@ pub(super) async fn put(
     let acl = Acl::asked(site, &request.headers, Of::Object)?.unwrap_or_else(|| Acl::private(Of::Object));
     let condition = WriteCondition::of(&request.headers)?;
     let lock = Lock::asked(&request.headers, system_ms())?;
-    lock.within(&bucket, system_ms())?;
+    bucket.lock(lock, system_ms())?;
     let expected = Expected::of(&request.headers, trailers)?;
     let (incoming, checksum) = receive::receive(site.data(), request.input.body, &expected).await?;
     let (size, md5) = (incoming.size(), incoming.md5());

@@ -1,6 +1,7 @@
 //! The replication configuration of a bucket, whose XML upstream judges by rules of its own. Errors are XML here.
 
-use crate::site::bucket::{self, BucketInfo, VersioningStatus};
+use crate::site::attributes::{BucketInfo, VersioningStatus};
+use crate::site::bucket;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;

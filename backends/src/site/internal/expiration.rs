@@ -2,10 +2,10 @@
 
 use super::answer::json;
 use super::request::{Target, header, wanted};
+use crate::site::attributes::Lock;
 use crate::site::bucket;
 use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
-use crate::site::lock::Lock;
 use crate::site::metadata::Site;
 use crate::site::object::NewObject;
 use crate::site::revision;

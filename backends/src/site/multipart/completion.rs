@@ -3,14 +3,13 @@
 use super::parts::{PartRecord, discard, part_key, parts};
 use super::{checksum_of, overview, overview_key};
 use crate::site::access::signer;
-use crate::site::acl::Acl;
-use crate::site::bucket::{self, BucketInfo, uploads_of};
+use crate::site::attributes::{Acl, BucketInfo, Lock};
+use crate::site::bucket::{self, uploads_of};
 use crate::site::changes::Records;
 use crate::site::checksums::{self, Algorithm, Stored, put_checksum};
 use crate::site::conditions::WriteCondition;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::headers::{ContentHeaders, header};
-use crate::site::lock::Lock;
 use crate::site::metadata::Site;
 use crate::site::object::{NewObject, etag, shown_version};
 use crate::site::random::random_hex;

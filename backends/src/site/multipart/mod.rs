@@ -9,7 +9,7 @@ pub(in crate::site) use listing::{list_parts, list_uploads};
 pub(in crate::site) use parts::{Place, algorithm, parts, store_part, upload_part};
 
 use crate::site::access::signer;
-use crate::site::acl::{Acl, Of};
+use crate::site::attributes::{Acl, Lock, Of, tags};
 use crate::site::bucket::{self, uploads_of};
 use crate::site::changes::{Changes, Records};
 use crate::site::checksums::{Algorithm, Kind};
@@ -17,11 +17,9 @@ use crate::site::config::Account;
 use crate::site::error::{Outcome, Refusal};
 use crate::site::headers::{ContentHeaders, header};
 use crate::site::json::{Writer, quoted};
-use crate::site::lock::Lock;
 use crate::site::metadata::Site;
 use crate::site::object::{check_key, tags_json};
 use crate::site::random::random_hex;
-use crate::site::tags;
 use crate::site::timestamp::system_ms;
 use backbeat_core::model::ObjectMd;
 use parts::{discard, part_key};
@@ -84,7 +82,7 @@ pub(in crate::site) async fn create(
     let store_name = site.config().data_store_name.clone();
     site.write(move |changes| {
         let bucket = bucket::open(changes, &name, &account)?;
-        let lock = lock.within(&bucket, changes.now_ms)?;
+        let lock = bucket.lock(lock, changes.now_ms)?;
         bucket::ensure_uploads(changes, &bucket)?;
         let mut json = Writer("{".into());
         json.text("id", &upload_id);
