@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::json_text::{decode_string, write_canonical};
-use super::location::Part;
 
 /// A digest at rest: aligned like a word, because allocators serve what needs more alignment more slowly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +72,18 @@ pub(super) fn member(name: &str, raw: &str) -> u128 {
     }
 }
 
+/// What a member adds to a digest if `default` is what stands for it where it is missing.
+pub(super) fn member_unless(default: Option<&str>, name: &str, raw: &str) -> u128 {
+    if default == Some(raw) {
+        return 0;
+    }
+    let digest = member(name, raw);
+    // A default may be spelled in another way, but no text without escapes is.
+    let is_plain_text = || raw.starts_with('"') && !raw.contains('\\');
+    let is_default = |default| !is_plain_text() && digest == member(name, default);
+    if default.is_some_and(is_default) { 0 } else { digest }
+}
+
 /// The digest of a member whose value is the string `content`.
 pub(super) fn text(name: &str, content: &str) -> u128 {
     xxh3_128_with_seed(content.as_bytes(), xxh3_64(name.as_bytes()) ^ STRING)
@@ -81,12 +92,6 @@ pub(super) fn text(name: &str, content: &str) -> u128 {
 /// The digest of a member whose value is the non-negative integer `number`.
 pub(super) fn number(name: &str, number: u64) -> u128 {
     member(name, &number.to_string())
-}
-
-/// The digest of a part that a reader sees.
-pub(super) fn part(part: &Part) -> u128 {
-    let seed = xxh3_64(&part.size.to_le_bytes()) ^ u64::from(part.number).rotate_left(32);
-    xxh3_128_with_seed(part.md5.as_bytes(), seed)
 }
 
 fn canonical(name: &str, raw: &str) -> u128 {

@@ -1,22 +1,17 @@
 //! What the populator queues: the decision list of replication reference 3.1 to 3.4, as pure functions.
-//!
-//! The metadata is scanned for the few members that decide; no tree is built.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use smallvec::SmallVec;
-
 use crate::id::Site;
 
-use super::json_text::{Bare, Cursor, Escaped, JsonError, Quotes, Scalar, Text};
+use super::deciding::scan_text;
+use super::json_text::Scalar;
 use super::key::{
     MPU_BUCKET_PREFIX, USERS_BUCKET, encode_uri_component, is_master, object_key, queue_key_of,
 };
 use super::location::lenient_u64_of;
 use super::log::{Field, PopulatorEntry};
-
-const PENDING: &str = "PENDING";
 
 /// What the filter needs to know of the deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,26 +88,6 @@ pub enum Decision {
     Unreadable(String),
 }
 
-/// The members of the metadata that decide.
-#[derive(Default)]
-struct Deciding<'a> {
-    has_version_id: bool,
-    is_null: bool,
-    data_store_name: Option<Scalar<'a>>,
-    content_length: Option<Scalar<'a>>,
-    replication: Replication<'a>,
-}
-
-/// The deciding members of `replicationInfo`.
-#[derive(Default)]
-struct Replication<'a> {
-    is_pending: bool,
-    is_nfs: bool,
-    has_data: bool,
-    /// The destinations that are PENDING.
-    pending: SmallVec<[Cow<'a, str>; 4]>,
-}
-
 /// Decides about one entry.
 pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
     if !entry.key.is_present() || !entry.value.is_present() {
@@ -162,8 +137,23 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
         key: queue_key_of(bucket, object_key(key)),
         objects: 1,
         bytes,
-        sites: replication.site_counts(bytes),
+        sites: site_counts(&replication.pending, bytes),
     })
+}
+
+/// Work per site: one operation for each time that it is named.
+fn site_counts(pending: &[Cow<'_, str>], bytes: u64) -> Vec<SiteCount> {
+    let mut counts: Vec<SiteCount> = Vec::with_capacity(pending.len());
+    for site in pending {
+        match counts.iter_mut().find(|count| count.site.as_str() == site) {
+            Some(count) => {
+                count.ops += 1;
+                count.bytes = count.bytes.saturating_add(bytes);
+            }
+            None => counts.push(SiteCount { site: site.as_ref().into(), ops: 1, bytes }),
+        }
+    }
+    counts
 }
 
 fn decide_bucket_operation(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
@@ -174,120 +164,6 @@ fn decide_bucket_operation(entry: &PopulatorEntry, config: &FilterConfig) -> Dec
     }
     let key = encode_uri_component(&config.users_bucket);
     Decision::Publish(Publish { key, objects: 0, bytes: 0, sites: Vec::new() })
-}
-
-/// Whether `value`, stored under a master key, is the copy of a version that has a key of its own.
-pub(super) fn is_copy_of_version(value: &Text) -> bool {
-    matches!(scan_text(value), Ok(Some(deciding)) if deciding.has_version_id && !deciding.is_null)
-}
-
-/// The deciding members of the metadata in `text`, read in the spelling that is at hand.
-fn scan_text(text: &Text) -> Result<Option<Deciding<'_>>, JsonError> {
-    match text.spelling().map(scan::<Escaped>) {
-        Some(Ok(deciding)) => Ok(deciding),
-        // What is wrong is said of the content.
-        Some(Err(_)) | None => scan::<Bare>(text.as_str()),
-    }
-}
-
-/// The deciding members of the metadata in `value`, `None` if it is null. Of duplicates the last one counts.
-fn scan<Q: Quotes>(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
-    let mut deciding = Deciding::default();
-    let mut cursor = Cursor::<Q>::new(value);
-    let is_object = cursor.members(|cursor, name| {
-        match name {
-            b"replicationInfo" => deciding.replication = Replication::scan(cursor)?,
-            b"versionId" => deciding.has_version_id = cursor.skip().map(|()| true)?,
-            b"isNull" => deciding.is_null = cursor.value()? == "true",
-            b"dataStoreName" => deciding.data_store_name = Some(cursor.scalar()?),
-            b"content-length" => deciding.content_length = Some(cursor.scalar()?),
-            _ => {
-                cursor.skip()?;
-            }
-        }
-        Ok(())
-    })?;
-    // Anything but an object has no status, hence is not PENDING; upstream fails on null alone.
-    let is_null = !is_object && cursor.value()? == "null";
-    cursor.end()?;
-    Ok((!is_null).then_some(deciding))
-}
-
-impl<'a> Replication<'a> {
-    fn scan<Q: Quotes>(cursor: &mut Cursor<'a, Q>) -> Result<Self, JsonError> {
-        let mut found = Self::default();
-        let is_object = cursor.members(|cursor, name| {
-            match name {
-                b"status" => found.is_pending = cursor.scalar()?.is_text(PENDING),
-                b"isNFS" => found.is_nfs = cursor.value()? == "true",
-                b"backends" => found.pending = scan_backends(cursor)?,
-                b"content" => {
-                    found.has_data = false;
-                    let is_array = cursor.elements(|cursor| {
-                        found.has_data |= cursor.scalar()?.is_text("DATA");
-                        Ok(())
-                    })?;
-                    if !is_array {
-                        cursor.skip()?;
-                    }
-                }
-                _ => {
-                    cursor.skip()?;
-                }
-            }
-            Ok(())
-        })?;
-        if !is_object {
-            cursor.skip()?;
-        }
-        Ok(found)
-    }
-
-    fn site_counts(&self, bytes: u64) -> Vec<SiteCount> {
-        let mut counts: Vec<SiteCount> = Vec::with_capacity(self.pending.len());
-        for site in &self.pending {
-            match counts.iter_mut().find(|count| count.site.as_str() == site) {
-                Some(count) => {
-                    count.ops += 1;
-                    count.bytes = count.bytes.saturating_add(bytes);
-                }
-                None => counts.push(SiteCount { site: site.as_ref().into(), ops: 1, bytes }),
-            }
-        }
-        counts
-    }
-}
-
-/// The sites among the destinations that are PENDING.
-fn scan_backends<'a, Q: Quotes>(
-    cursor: &mut Cursor<'a, Q>,
-) -> Result<SmallVec<[Cow<'a, str>; 4]>, JsonError> {
-    let mut pending = SmallVec::new();
-    let is_array = cursor.elements(|cursor| {
-        let (mut site, mut is_pending) = (None, false);
-        let is_object = cursor.members(|cursor, name| {
-            let value = cursor.scalar()?;
-            match name {
-                b"site" => site = Some(value),
-                b"status" => is_pending = value.is_text(PENDING),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        if !is_object {
-            cursor.skip()?;
-        }
-        if let Some(Scalar::Text(site)) = site
-            && is_pending
-        {
-            pending.push(site);
-        }
-        Ok(())
-    })?;
-    if !is_array {
-        cursor.skip()?;
-    }
-    Ok(pending)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Where the bytes of a version lie: one entry per stored piece.
 
 use smol_str::SmolStr;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::digest;
 use super::json_text::{Cursor, JsonError, RawJson, Scalar, text_of, write_string};
 use super::members::{self, Form, Slot};
-use super::object_md::MetadataError;
+use super::metadata_error::MetadataError;
 
 const MEMBERS: [&str; 9] = [
     "key",
@@ -52,6 +53,14 @@ pub struct Part {
     pub size: u64,
     /// Lower-case hexadecimal MD5 of the part; empty where unknown.
     pub md5: SmolStr,
+}
+
+impl Part {
+    /// A digest of what a reader sees of it.
+    pub(super) fn digest(&self) -> u128 {
+        let seed = xxh3_64(&self.size.to_le_bytes()) ^ u64::from(self.number).rotate_left(32);
+        xxh3_128_with_seed(self.md5.as_bytes(), seed)
+    }
 }
 
 impl Location {

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::id::Bucket;
 
-use super::filter::is_copy_of_version;
+use super::deciding::is_copy_of_version;
 use super::json_text::{
     Cursor, JsonError, RawJson, Scalar, Text, write_compact, write_name, write_quoted_name, write_string,
 };

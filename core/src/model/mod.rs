@@ -3,6 +3,7 @@
 //! Everything here is a value: parsed once, immutable, cheap to clone, and written back without losing what this engine does not
 //! understand.
 
+mod deciding;
 mod digest;
 mod entry;
 mod filter;
@@ -13,6 +14,7 @@ mod location;
 mod log;
 mod members;
 mod message;
+mod metadata_error;
 mod model_defaults;
 mod object_md;
 mod object_ref;
@@ -38,7 +40,8 @@ pub use key::{
 pub use location::{Location, Part, reduce};
 pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry, StoredValue};
 pub use message::{Message, parse_message};
-pub use object_md::{Encryption, MetadataError, ObjectMd, Owner};
+pub use metadata_error::MetadataError;
+pub use object_md::{Encryption, ObjectMd, Owner};
 pub use object_ref::{ObjectRef, VersionRef};
 pub use ranges::{ByteRange, PartRanges};
 pub use records::{FailureRecord, MetricKind, SiteMetric};

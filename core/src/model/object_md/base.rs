@@ -10,7 +10,7 @@ use crate::model::location::lenient_u64;
 use crate::model::members::{Name, Slot};
 use crate::model::{digest, model_defaults};
 
-use super::{ENCRYPTION, LOCATION, ORIGIN_OP, PLACE, REPLICATION, owner};
+use super::names::{ENCRYPTION, LOCATION, ORIGIN_OP, OWNER_DISPLAY_NAME, OWNER_ID, PLACE, REPLICATION};
 
 /// Digests over the untyped members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,20 +207,8 @@ impl Base {
         } else {
             model_defaults::default_of(name)
         };
-        digest_unless(default, name, raw)
+        digest::member_unless(default, name, raw)
     }
-}
-
-/// What a member adds to a digest if `default` is what stands for it where it is missing.
-pub(super) fn digest_unless(default: Option<&str>, name: &str, raw: &str) -> u128 {
-    if default == Some(raw) {
-        return 0;
-    }
-    let digest = digest::member(name, raw);
-    // A default may be spelled in another way, but no text without escapes is.
-    let is_plain_text = || raw.starts_with('"') && !raw.contains('\\');
-    let is_default = |default| !is_plain_text() && digest == digest::member(name, default);
-    if default.is_some_and(is_default) { 0 } else { digest }
 }
 
 /// The bit of a typed member: one that has a type, and an edit of its own. None for any other.
@@ -229,8 +217,8 @@ fn bit(name: &str) -> u8 {
         REPLICATION => 1,
         LOCATION => 1 << 1,
         ORIGIN_OP => 1 << 2,
-        owner::ID => 1 << 3,
-        owner::DISPLAY_NAME => 1 << 4,
+        OWNER_ID => 1 << 3,
+        OWNER_DISPLAY_NAME => 1 << 4,
         _ => 0,
     }
 }

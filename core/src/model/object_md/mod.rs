@@ -9,63 +9,25 @@ use smol_str::SmolStr;
 use super::digest;
 use super::entry::origin_op;
 use super::json_text::{
-    Cursor, JsonError, Members, RawJson, Scalar, decode_string, text_of, write_name, write_plain_name,
-    write_string,
+    Cursor, Members, RawJson, Scalar, decode_string, text_of, write_name, write_plain_name, write_string,
 };
 use super::location::{self, Location, Part};
 use super::members::{self, Name, Slot};
+use super::metadata_error::MetadataError;
 use super::model_defaults::{self, MODEL_VERSION};
 use super::replication_info::ReplicationInfo;
 use super::revision::{Fingerprint, Revision, StateTag};
 use super::{VersionId, VersionRef};
 
 mod base;
+mod names;
 mod owner;
 mod placement;
 
 use base::Base;
+use names::{ENCRYPTION, LOCATION, ORIGIN_OP, OWNER_DISPLAY_NAME, OWNER_ID, REPLICATION};
 pub use owner::Owner;
 use placement::Placement;
-
-/// Why a text is not the metadata of an object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MetadataError {
-    /// The text is not JSON, or holds a member name that Unicode text cannot hold.
-    #[error("object metadata is {0}")]
-    Json(#[from] JsonError),
-    /// The text is JSON but not an object.
-    #[error("object metadata is not a JSON object")]
-    NotAnObject,
-    /// A member has a type that leaves no sensible reading.
-    #[error("object metadata: `{name}` must be {expected}")]
-    Member {
-        /// The member.
-        name: &'static str,
-        /// What was expected.
-        expected: &'static str,
-    },
-}
-
-impl MetadataError {
-    pub(super) const fn member(name: &'static str, expected: &'static str) -> Self {
-        Self::Member { name, expected }
-    }
-}
-
-const REPLICATION: &str = "replicationInfo";
-const LOCATION: &str = "location";
-const ORIGIN_OP: &str = "originOp";
-
-/// Members by which a site keeps account of which version this is. They change without any client's doing (a newer version
-/// covers a null one), and differ between sites.
-const PLACE: [&str; 4] = ["versionId", "isNull", "isNull2", "nullVersionId"];
-
-/// Members that name the encryption of the stored bytes.
-const ENCRYPTION: [&str; 3] = [
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm",
-];
 
 /// How the bytes of an object are encrypted where they lie, as a data write answers it. Empty texts where they are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,11 +83,11 @@ impl ObjectMd {
                 };
                 Ok(origin_op.is_some())
             }
-            owner::ID | owner::DISPLAY_NAME => {
+            OWNER_ID | OWNER_DISPLAY_NAME => {
                 let start = cursor.position();
                 cursor.skip()?;
                 let raw = RawJson::scanned(cursor.since(start));
-                owner[usize::from(name == owner::DISPLAY_NAME)] = Some(raw);
+                owner[usize::from(name == OWNER_DISPLAY_NAME)] = Some(raw);
                 Ok(true)
             }
             _ => {
@@ -354,7 +316,7 @@ impl ObjectMd {
     /// The JSON of any member but `replicationInfo`, `location` and `originOp`, which have accessors of their own.
     pub fn member(&self, name: &str) -> Option<&RawJson> {
         match name {
-            owner::ID | owner::DISPLAY_NAME if self.0.base.has_place(name) => self.0.owner.member(name),
+            OWNER_ID | OWNER_DISPLAY_NAME if self.0.base.has_place(name) => self.0.owner.member(name),
             _ => self.0.base.member(name),
         }
     }
@@ -448,7 +410,7 @@ impl ObjectMd {
     pub fn replica(&self, replication: ReplicationInfo, owner: &Owner, locations: Vec<Location>) -> Self {
         let inner = &*self.0;
         Self(Arc::new(Inner {
-            base: Base::with_places(&inner.base, [REPLICATION, LOCATION, owner::ID, owner::DISPLAY_NAME]),
+            base: Base::with_places(&inner.base, [REPLICATION, LOCATION, OWNER_ID, OWNER_DISPLAY_NAME]),
             replication,
             placement: Arc::new(Placement::of(locations)),
             origin_op: inner.origin_op.clone(),
@@ -500,8 +462,8 @@ impl ObjectMd {
                 let text = value.to_text().ok_or(MetadataError::member(ORIGIN_OP, "a string"))?;
                 Ok(self.with_origin_op(&text))
             }
-            owner::ID => Ok(self.with_owner_member(owner::ID, value)),
-            owner::DISPLAY_NAME => Ok(self.with_owner_member(owner::DISPLAY_NAME, value)),
+            OWNER_ID => Ok(self.with_owner_member(OWNER_ID, value)),
+            OWNER_DISPLAY_NAME => Ok(self.with_owner_member(OWNER_DISPLAY_NAME, value)),
             _ => Ok(self.with_members(&[(name, value.clone())])),
         }
     }
@@ -514,7 +476,7 @@ impl ObjectMd {
                 REPLICATION => inner.replication = ReplicationInfo::default(),
                 LOCATION => inner.placement = Arc::default(),
                 ORIGIN_OP => inner.origin_op = None,
-                owner::ID | owner::DISPLAY_NAME => {
+                OWNER_ID | OWNER_DISPLAY_NAME => {
                     inner.owner = inner.owner.with(name, &RawJson::string(""));
                 }
                 _ => {}

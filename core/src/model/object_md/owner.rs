@@ -7,12 +7,7 @@ use smol_str::SmolStr;
 use crate::model::digest;
 use crate::model::json_text::RawJson;
 
-use super::base::digest_unless;
-
-/// The canonical id.
-pub(super) const ID: &str = "owner-id";
-/// The name to show.
-pub(super) const DISPLAY_NAME: &str = "owner-display-name";
+use super::names::{OWNER_DISPLAY_NAME, OWNER_ID};
 
 /// The account that owns an object. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,11 +31,8 @@ impl Owner {
     /// As a document spells it.
     pub(super) fn spelled(id: RawJson, display_name: RawJson) -> Self {
         let text = id.to_text().map_or_else(|| "".into(), |text| text.as_ref().into());
-        let digest = digest_unless(Some("\"\""), ID, id.as_str()).wrapping_add(digest_unless(
-            Some("\"\""),
-            DISPLAY_NAME,
-            display_name.as_str(),
-        ));
+        let digest = digest::member_unless(Some("\"\""), OWNER_ID, id.as_str())
+            .wrapping_add(digest::member_unless(Some("\"\""), OWNER_DISPLAY_NAME, display_name.as_str()));
         Self(Arc::new(Pieces { id, display_name, text, digest: digest.into() }))
     }
 
@@ -52,15 +44,15 @@ impl Owner {
     /// The JSON of one of the two members.
     pub(super) fn member(&self, name: &str) -> Option<&RawJson> {
         match name {
-            ID => Some(&self.0.id),
-            DISPLAY_NAME => Some(&self.0.display_name),
+            OWNER_ID => Some(&self.0.id),
+            OWNER_DISPLAY_NAME => Some(&self.0.display_name),
             _ => None,
         }
     }
 
     /// The owner with one of the two members exchanged.
     pub(super) fn with(&self, name: &str, value: &RawJson) -> Self {
-        let [id, display_name] = [(ID, &self.0.id), (DISPLAY_NAME, &self.0.display_name)]
+        let [id, display_name] = [(OWNER_ID, &self.0.id), (OWNER_DISPLAY_NAME, &self.0.display_name)]
             .map(|(member, old)| if member == name { value.clone() } else { old.clone() });
         Self::spelled(id, display_name)
     }

@@ -6,8 +6,9 @@ use crate::model::digest;
 use crate::model::json_text::{Cursor, JsonError, Scalar, write_string};
 use crate::model::location::{self, Location, Part};
 use crate::model::members;
+use crate::model::metadata_error::MetadataError;
 
-use super::{LOCATION, MetadataError};
+use super::names::LOCATION;
 
 /// How the document spelled its locations, kept until they are replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Placement {
     /// What a reader sees of it: parts, their sizes and digests.
     pub(super) fn layout_digest(&self) -> u128 {
         let digest = self.layout_digest.get_or_init(|| {
-            let parts = self.layout().iter().map(digest::part);
+            let parts = self.layout().iter().map(Part::digest);
             parts.fold(0, |sum: u128, part| sum.rotate_left(1).wrapping_add(part)).into()
         });
         (*digest).into()

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use crate::id::Site;
 use crate::model::json_text::{Cursor, JsonError, Scalar, write_string};
 use crate::model::members::{self, Form, Slot};
-use crate::model::object_md::MetadataError;
+use crate::model::metadata_error::MetadataError;
 use crate::model::status::SiteStatus;
 
 /// One destination of a version.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::json_text::{Cursor, JsonError, RawJson, Scalar, write_string};
 use crate::model::members::{self, Slot};
-use crate::model::object_md::MetadataError;
+use crate::model::metadata_error::MetadataError;
 use crate::model::status::{ContentFlag, OverallStatus};
 
 use super::{Backend, ReplicationInfo, Settings, Shared};
