@@ -14,5 +14,6 @@ pub mod pause;
 pub mod probe;
 #[cfg(feature = "services")]
 pub mod production;
+mod running;
 pub mod stack;
 pub mod timestamp;

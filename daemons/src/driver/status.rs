@@ -17,6 +17,7 @@ use super::exceptions;
 use super::observe::StatusObserver;
 use super::publisher::{PUBLISH_TIME_MAX, Publisher};
 use super::sites::{self, Sites};
+use super::topics::Topics;
 
 /// Time on top of a publisher's own, so that its ending is heard.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -63,6 +64,18 @@ pub struct StatusTopics {
     pub gc: Topic,
     /// The compacted exceptions topic.
     pub exceptions: Topic,
+}
+
+impl From<&Topics> for StatusTopics {
+    fn from(topics: &Topics) -> Self {
+        Self {
+            status: topics.status.clone(),
+            replication: topics.replication.clone(),
+            failed: topics.failed.clone(),
+            gc: topics.gc.clone(),
+            exceptions: topics.exceptions.clone(),
+        }
+    }
 }
 
 /// What the status processor works with.

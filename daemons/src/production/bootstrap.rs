@@ -1,7 +1,7 @@
 //! The bootstrap list: which sites there are. It is read again while the processors run (replication reference 1.2).
 
 use super::StartError;
-use super::processor::Selection;
+use super::selection::Selection;
 use super::sites::Destinations;
 use crate::config::{BootstrapSite, Config, Destination};
 

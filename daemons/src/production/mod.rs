@@ -9,6 +9,7 @@ mod error;
 mod populator;
 mod probes;
 mod processor;
+mod selection;
 mod services;
 mod sites;
 mod status;
@@ -17,15 +18,16 @@ mod topics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
 use crate::logging::LogFilter;
+use crate::running;
 
 pub use error::StartError;
-pub use processor::Selection;
+pub use selection::Selection;
 use services::Services;
 
 /// Time that everything together has to stop.
@@ -79,11 +81,7 @@ impl Running {
 
     /// Waits for something to end that should not have, and says what it was.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match self.tasks.join_next().await {
-            Some(Ok(Ok(()))) | None => anyhow!("a daemon ended"),
-            Some(Ok(Err(error))) => error,
-            Some(Err(panic)) => anyhow!(panic).context("a daemon panicked"),
-        }
+        running::failed(&mut self.tasks).await
     }
 
     /// Stops reading, waits for what is under way, flushes, commits, leaves the groups and ends.
@@ -93,15 +91,11 @@ impl Running {
     pub async fn shut_down(mut self) -> Result<()> {
         self.stop.send_replace(true);
         let stopping = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                ended??;
-            }
+            running::ended(&mut self.tasks).await?;
             self.counting.await?;
             anyhow::Ok(())
         };
-        tokio::time::timeout(STOP_TIME_MAX, stopping)
-            .await
-            .map_err(|_| anyhow!("the daemons did not stop within {} s", STOP_TIME_MAX.as_secs()))?
+        running::in_time(STOP_TIME_MAX, "the daemons", stopping).await
     }
 }
 

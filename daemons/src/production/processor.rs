@@ -17,11 +17,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::bootstrap::Bootstrap;
 use super::consuming::consuming;
+use super::selection::Selection;
 use super::services::Services;
 use super::sites::{Destinations, SourceSite};
 use super::{StartError, probes, told};
+use crate::config::BootstrapSite;
 use crate::config::settings::{self, DRAIN_MAX};
-use crate::config::{BootstrapSite, Config};
 use crate::consumers::DataMoverWork;
 use crate::driver::BacklogNodes;
 use crate::driver::ProcessorObserver;
@@ -31,36 +32,6 @@ use crate::probe::{Trouble, TroubleStatus};
 
 /// How often the list is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What a queue processor serves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// These sites only; all if there are none.
-    pub sites: Vec<String>,
-    /// This replay topic only, not the replication topic and all replay topics.
-    pub replay_topic: Option<String>,
-}
-
-impl Selection {
-    /// Refuses what is not configured.
-    pub(super) fn check(&self, config: &Config) -> Result<(), StartError> {
-        let Some(wanted) = &self.replay_topic else { return Ok(()) };
-        let known: Vec<String> =
-            config.replication().replay_topics.into_iter().map(|replay| replay.topic_name).collect();
-        if known.contains(wanted) {
-            return Ok(());
-        }
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Err(StartError::Configuration(format!(
-            "{wanted} is not a replay topic (sites are named with --site); extensions.replication.replayTopics has: {known}"
-        )))
-    }
-
-    /// Whether `site` is served.
-    pub(super) fn has(&self, site: &str) -> bool {
-        self.sites.is_empty() || self.sites.iter().any(|wanted| wanted == site)
-    }
-}
 
 /// A processor that runs.
 struct Running {
@@ -317,19 +288,5 @@ async fn ended(running: &mut BTreeMap<String, Running>) -> anyhow::Error {
         Ok(Ok(())) => anyhow!("site {name}: the processor ended"),
         Ok(Err(error)) => error.context(format!("site {name}")),
         Err(panic) => anyhow!(panic).context(format!("the processor of site {name} panicked")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_configured_replay_topics_are_served() {
-        let config = Config::load(None, []).expect("the defaults are valid");
-        let replay = |topic: &str| Selection { replay_topic: Some(topic.to_owned()), ..Selection::default() };
-        assert!(replay("backbeat-replication-replay-0").check(&config).is_ok());
-        let error = replay("paris").check(&config).expect_err("a site's name").to_string();
-        assert!(error.contains("backbeat-replication-replay-0") && error.contains("--site"), "{error}");
     }
 }

@@ -21,18 +21,11 @@ pub(super) async fn start(
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
     let source = SourceSite::configured(services)?;
-    let topics = &services.topics;
     let ports = StatusPorts {
         queue: Arc::clone(&services.queue),
         publisher: services.publisher.clone(),
         sites: source.alone(),
-        topics: StatusTopics {
-            status: topics.status.clone(),
-            replication: topics.replication.clone(),
-            failed: topics.failed.clone(),
-            gc: topics.gc.clone(),
-            exceptions: topics.exceptions.clone(),
-        },
+        topics: StatusTopics::from(&services.topics),
         partitions: services.partitions,
         group: Group::from(services.replication.replication_status_processor.group_id.as_str()),
         observer: StatusObserver::new(services.metrics.clone(), services.counters.clone()),
