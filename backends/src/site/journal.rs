@@ -1,7 +1,9 @@
 //! The journal of a site: every metadata change in the order in which it was committed.
 
+use super::timestamp::{iso, system_ms};
 use crate::embedded::{KeyRange, Read, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The journal: sequence number, big-endian, to the record's JSON.
@@ -159,6 +161,36 @@ impl Journal {
                 }
             }
             Ok(part)
+        })
+    }
+
+    /// The number of the first record that is not older than `age`, one past the last if there is none. A clock that went back
+    /// makes it a number among those around that age.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn first_younger_than(&self, age: Duration) -> Result<u64, StoreError> {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.first_since(&iso(system_ms().saturating_sub(age_ms)))
+    }
+
+    fn first_since(&self, since: &str) -> Result<u64, StoreError> {
+        self.store.read(|txn| {
+            let mut high = last_sequence(txn)? + 1;
+            let first = txn.range(JOURNAL, &KeyRange::all(), 1)?.pop();
+            let mut low = first.and_then(|(key, _)| key.try_into().ok()).map_or(high, u64::from_be_bytes);
+            while low < high {
+                let middle = low.midpoint(high);
+                let record = txn.get(JOURNAL, &middle.to_be_bytes())?;
+                let record = record.and_then(|json| serde_json::from_slice::<JournalRecord>(&json).ok());
+                // Times of one form are in the order of their texts. What cannot be read is taken for young: it stays.
+                if record.is_some_and(|record| record.timestamp.as_str() < since) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            Ok(low)
         })
     }
 
@@ -339,6 +371,29 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn records_are_found_by_their_age() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(directory.path()).expect("the store opens");
+        let (journal, told) = Journal::scratch(store.clone(), "epoch");
+        assert_eq!(journal.first_since("2026").expect("the store is there"), 1);
+        for number in 1..=20 {
+            let timestamp = iso(1_000 * (number / 2));
+            journal.append(&told, JournalRecord { timestamp, ..record(number) }).await;
+        }
+        for pruned in [0, 7] {
+            journal.prune(pruned, u64::MAX).await.expect("the store is there");
+            for seconds in 0..=12 {
+                let first = journal.first_since(&iso(1_000 * seconds)).expect("the store is there");
+                assert_eq!(first, (2 * seconds).clamp(pruned.max(1), 21), "{seconds} s, pruned to {pruned}");
+            }
+        }
+        let old = journal.first_younger_than(Duration::from_hours(1)).expect("the store is there");
+        assert_eq!(old, 21, "all of them are of 1970");
+        let all = journal.first_younger_than(Duration::MAX).expect("the store is there");
+        assert_eq!(all, 7, "nothing is older than that");
     }
 
     #[tokio::test]

@@ -279,6 +279,7 @@ pub(super) const ROOT: &[Key] = &[
                 key("answerTimeoutS", Kind::Number(0.1)),
                 key("dataBytes", Kind::Whole(0, u64::MAX)),
                 key("journalRecords", Kind::Whole(0, u64::MAX)),
+                key("journalHours", Kind::Whole(0, u64::MAX)),
             ]),
         )]),
     ),

@@ -85,6 +85,12 @@ pub(crate) fn site_limits(config: &Config) -> Limits {
     }
 }
 
+/// How long records stay in the journal of a site that runs alone, where nobody knows who has read them. Nothing: for ever.
+pub(crate) fn journal_age_max(config: &Config) -> Option<Duration> {
+    let hours = config.value("/embedded/site/journalHours").and_then(serde_json::Value::as_u64);
+    hours.filter(|hours| *hours > 0).map(|hours| Duration::from_secs(hours.saturating_mul(3_600)))
+}
+
 /// Of the embedded stack, and of a daemon where it does not say otherwise.
 pub(crate) fn populator(config: &Config, locations: &Locations) -> populator::Config {
     let batch = config.value("/queuePopulator/batchMaxRead").and_then(serde_json::Value::as_u64);

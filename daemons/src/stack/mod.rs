@@ -36,6 +36,7 @@ use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
 use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
 use crate::driver::{Clock, PositionNodes, ProcessorObserver, Publisher, StatusObserver};
 use crate::metrics::Registry;
+use crate::running;
 pub use site::Client;
 use site::Reach;
 pub use sites::SitesAlone;
@@ -175,13 +176,7 @@ impl Stack {
             queue: Arc::clone(&queue),
             publisher: publisher.clone(),
             sites: Arc::clone(&source_pair),
-            topics: StatusTopics {
-                status: topics.status.clone(),
-                replication: topics.replication.clone(),
-                failed: topics.failed.clone(),
-                gc: topics.gc.clone(),
-                exceptions: topics.exceptions.clone(),
-            },
+            topics: StatusTopics::from(&topics),
             partitions: PARTITIONS_DEFAULT,
             group: status_group.clone(),
             observer: StatusObserver::new(metrics.clone(), counters.clone()),
@@ -263,7 +258,7 @@ impl Stack {
         let (journal, reader) = (sites.journal, populator.clone());
         let forget = async move |below, count| journal.prune(below, count).await;
         let needed = async move || Some(reader.summary().await?.saved.0);
-        let pruning = tokio::spawn(pruning::prune_forever(forget, backups.pruning(), needed));
+        let pruning = tokio::spawn(pruning::prune_forever(forget, backups.pruning(), pruning::LOOK, needed));
 
         let daemons = Daemons {
             sites: site_daemons,
@@ -322,14 +317,9 @@ impl Stack {
 
     /// Waits for something to end that should not have, and says what it was.
     pub async fn failed(&mut self) -> anyhow::Error {
-        let ended = tokio::select! {
-            Some(ended) = self.machines.join_next() => ended,
-            Some(ended) = self.servers.join_next() => ended,
-        };
-        match ended {
-            Ok(Ok(())) => anyhow!("a part of the stack ended"),
-            Ok(Err(error)) => error,
-            Err(panic) => anyhow!(panic).context("a part of the stack panicked"),
+        tokio::select! {
+            error = running::failed(&mut self.machines) => error,
+            error = running::failed(&mut self.servers) => error,
         }
     }
 
@@ -342,13 +332,9 @@ impl Stack {
                 processor.shut_down().await;
             }
             self.status.shut_down().await;
-            while let Some(ended) = self.machines.join_next().await {
-                ended??;
-            }
+            running::ended(&mut self.machines).await?;
             self.stop_servers.send_replace(true);
-            while let Some(ended) = self.servers.join_next().await {
-                ended??;
-            }
+            running::ended(&mut self.servers).await?;
             // What counts has been handed over; nothing else holds it any more.
             drop(self.operator);
             for task in std::mem::take(&mut self.background) {
@@ -361,8 +347,6 @@ impl Stack {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(STOP_TIME_MAX, stopping)
-            .await
-            .map_err(|_| anyhow!("the stack did not stop within {} s", STOP_TIME_MAX.as_secs()))?
+        running::in_time(STOP_TIME_MAX, "the stack", stopping).await
     }
 }

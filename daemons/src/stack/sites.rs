@@ -4,19 +4,24 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use backbeat_backends::embedded::Closed;
 use backbeat_backends::site::{self, Limits, Site};
 use backbeat_core::id::Site as SiteName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::site::{Reach, RunningSite};
-use super::{Addresses, STOP_TIME_MAX, Target, ports};
+use super::{Addresses, STOP_TIME_MAX, Target, ports, pruning};
 use crate::config::{Config, settings};
 use crate::directory::Layout;
+use crate::running;
+
+/// How often a journal that nobody in this process reads is looked through for records that are too old.
+const AGE_LOOK: Duration = Duration::from_mins(1);
 
 /// The ports of sites, taken before any data is touched.
 pub(super) struct Ports {
@@ -131,6 +136,8 @@ pub struct SitesAlone {
     addresses: Addresses,
     servers: JoinSet<Result<()>>,
     stop: watch::Sender<bool>,
+    /// Forgets what is too old in the journal.
+    pruning: Option<JoinHandle<()>>,
     stores: Vec<Closed>,
 }
 
@@ -152,7 +159,21 @@ impl SitesAlone {
         let mut servers = JoinSet::new();
         let limits = settings::site_limits(config);
         let sites = Sites::open(ports, &layout, &limits, None, &stopped, &mut servers).await?;
-        Ok(Self { addresses: sites.addresses(None), stores: sites.closed().collect(), servers, stop })
+        let pruning = settings::journal_age_max(config).map(|age| {
+            let (journal, read) = (sites.journal.clone(), sites.journal.clone());
+            let forget = async move |below, count| journal.prune(below, count).await;
+            let needed = async move || {
+                let young = read.first_younger_than(age);
+                young
+                    .inspect_err(|error| tracing::warn!(%error, "the age of the journal cannot be told"))
+                    .ok()
+                    .or(Some(0))
+            };
+            // A copy of the directory is made by the stack only: nothing forbids to prune.
+            tokio::spawn(pruning::prune_forever(forget, Arc::default(), AGE_LOOK, needed))
+        });
+        let (addresses, stores) = (sites.addresses(None), sites.closed().collect());
+        Ok(Self { addresses, servers, stop, pruning, stores })
     }
 
     /// Where they answer.
@@ -162,11 +183,7 @@ impl SitesAlone {
 
     /// Waits for something to end that should not have, and says what it was.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match self.servers.join_next().await {
-            Some(Ok(Ok(()))) | None => anyhow!("a site ended"),
-            Some(Ok(Err(error))) => error,
-            Some(Err(panic)) => anyhow!(panic).context("a site panicked"),
-        }
+        running::failed(&mut self.servers).await
     }
 
     /// Closes the ports and the stores.
@@ -176,17 +193,18 @@ impl SitesAlone {
     pub async fn shutdown(mut self) -> Result<()> {
         self.stop.send_replace(true);
         let stopping = async {
-            while let Some(ended) = self.servers.join_next().await {
-                ended??;
+            running::ended(&mut self.servers).await?;
+            if let Some(pruning) = self.pruning {
+                pruning.abort();
+                // It ends as cancelled, and with it goes what it held of the store.
+                pruning.await.unwrap_or_default();
             }
             for store in self.stores {
                 store.wait().await;
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(STOP_TIME_MAX, stopping)
-            .await
-            .map_err(|_| anyhow!("the sites did not stop within {} s", STOP_TIME_MAX.as_secs()))?
+        running::in_time(STOP_TIME_MAX, "the sites", stopping).await
     }
 }
 
