@@ -39,6 +39,11 @@ impl Test {
     }
 }
 
+/// Ends the process if its arguments are wrong. To be called before anything is started that has to be ended again.
+pub fn check_arguments() {
+    drop(Arguments::from_args());
+}
+
 /// Runs the tests; those that miss something are named and skipped.
 pub fn run(tests: Vec<Test>) -> ExitCode {
     let is_required = env::var_os("BACKBEAT_REQUIRE_ALL").is_some_and(|value| value == "1");

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
+    suite::check_arguments();
     // It breaks its own; that these are there shows that they can be started.
     let services = Services::find(&["KAFKA", "REDIS", "ZOOKEEPER"]);
     let needed = python()

@@ -15,6 +15,7 @@ use backbeat_tests::suite::{self, Test};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    suite::check_arguments();
     let services = Services::find(&["KAFKA", "REDIS", "ZOOKEEPER"]);
     let mut tests = redis::tests(&services);
     tests.extend(zookeeper::tests(&services));
