@@ -268,18 +268,20 @@ impl ObjectMd {
     /// Whether the tags are `tags`: mostly told without building a map.
     pub fn has_tags(&self, tags: &BTreeMap<String, String>) -> bool {
         let Some(raw) = self.member("tags") else { return tags.is_empty() };
-        let mut count = 0;
+        let mut seen = 0_u64;
         let mut members = Members::of(raw.as_str()).into_iter().flatten();
-        let is_known = |(name, value): (&str, &str)| {
+        let place = |(name, value): (&str, &str)| {
             let (name, value) = (decode_string(name).ok()?, text_of(value)?);
-            (*tags.get(name.as_ref())? == value).then_some(())
+            let place = tags.iter().position(|(known, content)| *known == name && *content == value)?;
+            1_u64.checked_shl(u32::try_from(place).ok()?)
         };
         let all_known = members.all(|member| {
-            count += 1;
-            member.ok().and_then(is_known).is_some()
+            let place = member.ok().and_then(place);
+            seen |= place.unwrap_or(0);
+            place.is_some()
         });
-        // A name may be there twice, and values that are no text do not count.
-        (all_known && count == tags.len()) || self.tags() == *tags
+        // Of a name that is there twice the last value counts, and values that are no text do not.
+        (all_known && seen.count_ones() as usize == tags.len()) || self.tags() == *tags
     }
 
     /// The user metadata: the names after `x-amz-meta-`, and the values that are text, in the document's order.
