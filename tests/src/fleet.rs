@@ -99,6 +99,11 @@ impl Fleet {
         std::fs::write(&new, text).and_then(|()| std::fs::rename(new, file)).context("the configuration")
     }
 
+    /// What its topics begin with.
+    pub fn topic_prefix(&self) -> &str {
+        &self.topic_prefix
+    }
+
     /// What the daemons said on standard error, all together.
     pub fn log(&self) -> PathBuf {
         self.folder.join("daemons.log")

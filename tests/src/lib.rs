@@ -14,4 +14,5 @@ pub mod process;
 pub mod relay;
 pub mod services;
 pub mod storm;
+pub mod stub;
 pub mod suite;

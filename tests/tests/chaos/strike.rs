@@ -196,15 +196,11 @@ impl Plan {
             Kind::TargetBusy => Flow::Busy,
             Kind::TargetBreaking => Flow::Breaking { after: 1 << self.random.below(18) },
         };
-        let drawn = if matches!(kind, Kind::TargetBusy | Kind::TargetBreaking) {
+        let end = if matches!(kind, Kind::TargetBusy | Kind::TargetBreaking) {
             End::Target(self.index(SITES.len() as u64))
         } else {
             self.end()
         };
-        // Links to targets do not become half-open yet: a part that is under way there is given up after ten minutes only, which
-        // is known (docs/reliability.md) and longer than anyone waits here.
-        let is_spared = kind == Kind::LinkLost && matches!(drawn, End::Target(_));
-        let end = if is_spared { End::Source } else { drawn };
         let machine = self.index(self.machines);
         // Sessions last six seconds.
         Strike::Link { machine, end, flow, time: time + Duration::from_millis(self.random.below(6_000)) }

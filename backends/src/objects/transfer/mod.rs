@@ -3,8 +3,15 @@
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::request::{MovedPart, PartMove, Side, SiteReply, SiteRequest};
 use std::time::Duration;
+use tracing::warn;
 
 use super::{DataWrite, ObjectSite, PartRange, Versioning};
+
+/// Without a byte taken for so long, a part that goes to a target is given up: the connection is as good as gone, and the
+/// deadline of a part is long enough for large ones.
+const STALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time for a target that has all bytes of a part to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// The source and one target.
 #[derive(Clone, Debug)]
@@ -94,7 +101,15 @@ impl<S: ObjectSite, T: ObjectSite> SitePair<S, T> {
             owner: part.owner.id().to_owned(),
             time_max: Duration::from_micros(part.deadline.as_micros()),
         };
-        let ending = self.target.write_data(write, bytes).await;
+        let ending = tokio::select! {
+            biased;
+            ending = self.target.write_data(write, bytes) => ending,
+            () = meter.stalled(STALL_TIME_MAX, ANSWER_TIME_MAX) => {
+                let bytes_left = meter.bytes_left();
+                warn!(bucket = %part.to_bucket, key = %part.to_key, part = part.number, bytes_left, "the target takes nothing more and does not answer: given up");
+                Ending::Unknown
+            }
+        };
         match (meter.error(), ending) {
             // A target that saw the source break off has not stored the part.
             (Some(error), Ending::Unknown | Ending::Refused(_)) => {

@@ -3,6 +3,8 @@
 //! Every comparison is made in one run on one machine: the engine against a bare loop that makes the same requests for each
 //! object, in the same order, with as many objects at once, but has no journal, queue, lanes or ledger.
 
+mod daemons;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use backbeat::config::Config;
 use backbeat::stack::{ACCESS_KEY, Client, REGION, SECRET_KEY, Stack, StackConfig, Target};
 use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
-use backbeat_backends::objects::SitePair;
+use backbeat_backends::objects::{ObjectSite, SitePair};
 use backbeat_core::call::Ending;
-use backbeat_core::id::Bucket;
+use backbeat_core::id::{Bucket, Site};
 use backbeat_core::model::{
-    Decision, FilterConfig, LogRecord, ObjectRef, OverallStatus, Owner, SiteStatus, VersionId, VersionRef,
-    decide,
+    Decision, FilterConfig, LogRecord, ObjectMd, ObjectRef, OverallStatus, Owner, SiteStatus, VersionId,
+    VersionRef, decide,
 };
 use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::time::Span;
@@ -61,7 +63,15 @@ fn main() -> Result<()> {
             let entries = std::env::args().nth(2).map_or(Ok(1_000_000), |count| count.parse());
             runtime.block_on(idle(entries.context("not a number of entries")?))
         }
-        _ => bail!("usage: bench throughput | latency | filter | rclone | idle [ENTRIES]"),
+        "daemons" => {
+            let objects = std::env::args().nth(2).map_or(Ok(100_000), |count| count.parse());
+            runtime.block_on(daemons::stages(objects.context("not a number of objects")?))
+        }
+        "daemons-large" => runtime.block_on(daemons::large()),
+        "daemons-idle" => runtime.block_on(daemons::idle()),
+        _ => bail!(
+            "usage: bench throughput | latency | filter | rclone | idle [ENTRIES] | daemons [OBJECTS] | daemons-large | daemons-idle"
+        ),
     }
 }
 
@@ -330,7 +340,11 @@ impl Bench {
         let since = Instant::now();
         let copies = versions.into_iter().map(|object| {
             let pair = Arc::clone(&self.pair);
-            tokio::spawn(async move { copy(&pair, object).await })
+            tokio::spawn(async move {
+                let site = SITE.into();
+                copy(&pair, &site, &object).await?;
+                complete(&pair, &site, &object).await
+            })
         });
         let mut copies = stream::iter(copies).buffer_unordered(CONCURRENCY);
         while let Some(copied) = copies.next().await {
@@ -448,8 +462,11 @@ async fn ask(site: &SignedClient, request: Request) -> Result<http::HeaderMap> {
 
 /// One object as the engine copies it: target metadata, source metadata, data, target metadata; then the source's again for
 /// its status, and the status.
-async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
-    let site = SITE.into();
+async fn copy<S: ObjectSite, T: ObjectSite>(
+    pair: &SitePair<S, T>,
+    site: &Site,
+    object: &ObjectRef,
+) -> Result<()> {
     let read = |side| SiteRequest::ReadMetadata { side, object: object.clone() };
     let SiteReply::Metadata(Ending::Refused(_)) = pair.call(read(Side::Target)).await else {
         bail!("the target has {object:?} already");
@@ -477,30 +494,37 @@ async fn copy(pair: &Pair, object: ObjectRef) -> Result<()> {
         };
         *location = location.stored_at(&moved.location);
     }
-    let replica = source.replication().with_site_status(&site, SiteStatus::Replica);
+    let replica = source.replication().with_site_status(site, SiteStatus::Replica);
     let replica =
         source.with_replication(replica.with_status(OverallStatus::Replica)).with_location(locations);
-    let write = |side, md, condition| SiteRequest::WriteMetadata {
+    let write = write(Side::Target, object, replica, Condition::Absent);
+    let SiteReply::Written(Ending::Applied(())) = pair.call(write).await else {
+        bail!("the target does not take the metadata of {object:?}");
+    };
+    Ok(())
+}
+
+/// Records at the source that `object` was copied, with the requests that the status processor makes for it.
+async fn complete(pair: &Pair, site: &Site, object: &ObjectRef) -> Result<()> {
+    let read = SiteRequest::ReadMetadata { side: Side::Source, object: object.clone() };
+    let SiteReply::Metadata(Ending::Applied(stored)) = pair.call(read).await else {
+        bail!("the source does not show {object:?} again");
+    };
+    let done = stored.replication().with_site_status(site, SiteStatus::Completed).with_computed_status();
+    let condition = Condition::tag(stored.state_tag());
+    let write = write(Side::Source, object, stored.with_replication(done), condition);
+    let SiteReply::Written(Ending::Applied(())) = pair.call(write).await else {
+        bail!("the source does not take the status of {object:?}");
+    };
+    Ok(())
+}
+
+fn write(side: Side, object: &ObjectRef, md: ObjectMd, condition: Condition) -> SiteRequest {
+    SiteRequest::WriteMetadata {
         side,
         object: object.clone(),
         md,
         condition: Some(condition),
         keep_data: false,
-    };
-    let SiteReply::Written(Ending::Applied(())) =
-        pair.call(write(Side::Target, replica, Condition::Absent)).await
-    else {
-        bail!("the target does not take the metadata of {object:?}");
-    };
-    let SiteReply::Metadata(Ending::Applied(stored)) = pair.call(read(Side::Source)).await else {
-        bail!("the source does not show {object:?} again");
-    };
-    let done = stored.replication().with_site_status(&site, SiteStatus::Completed).with_computed_status();
-    let condition = Condition::tag(stored.state_tag());
-    let SiteReply::Written(Ending::Applied(())) =
-        pair.call(write(Side::Source, stored.with_replication(done), condition)).await
-    else {
-        bail!("the source does not take the status of {object:?}");
-    };
-    Ok(())
+    }
 }
