@@ -264,10 +264,9 @@ impl Content {
         let record_bytes = self.record.iter().map(String::len).sum::<usize>() + 3 * DIGITS + 1;
         let records = usize::try_from(end - begin + 1).unwrap_or_default();
         let mut page = String::with_capacity(records * record_bytes + 128);
-        page.push_str(&format!(
-            "{{\"info\":{{\"start\":{begin},\"cseq\":{},\"prune\":1}},\"log\":[",
-            self.objects
-        ));
+        let cseq = self.objects.to_string();
+        let begun = begin.to_string();
+        page.extend(["{\"info\":{\"start\":", &begun, ",\"cseq\":", &cseq, ",\"prune\":1},\"log\":["]);
         for seq in begin..=end {
             if seq > begin {
                 page.push(',');

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::VersionRef;
 use super::json_text::{Bare, Cursor, Escaped, JsonError, Quotes, Scalar, Text};
 
 const PENDING: &str = "PENDING";
@@ -11,7 +12,7 @@ const PENDING: &str = "PENDING";
 /// The members of the metadata that decide.
 #[derive(Default)]
 pub(super) struct Deciding<'a> {
-    pub(super) has_version_id: bool,
+    pub(super) version_id: Option<Scalar<'a>>,
     pub(super) is_null: bool,
     pub(super) data_store_name: Option<Scalar<'a>>,
     pub(super) content_length: Option<Scalar<'a>>,
@@ -30,7 +31,17 @@ pub(super) struct Replication<'a> {
 
 /// Whether `value`, stored under a master key, is the copy of a version that has a key of its own.
 pub(super) fn is_copy_of_version(value: &Text) -> bool {
-    matches!(scan_text(value), Ok(Some(deciding)) if deciding.has_version_id && !deciding.is_null)
+    matches!(scan_text(value), Ok(Some(deciding)) if deciding.version_id.is_some() && !deciding.is_null)
+}
+
+/// Which version `value` says that it is; `None` if it is no metadata.
+pub(super) fn version_of(value: &Text) -> Option<VersionRef> {
+    let deciding = scan_text(value).ok()??;
+    Some(match deciding.version_id {
+        _ if deciding.is_null => VersionRef::Null,
+        Some(Scalar::Text(id)) => VersionRef::Version((&*id).into()),
+        Some(Scalar::Other(_)) | None => VersionRef::Unversioned,
+    })
 }
 
 /// The deciding members of the metadata in `text`, read in the spelling that is at hand.
@@ -49,7 +60,7 @@ fn scan<Q: Quotes>(value: &str) -> Result<Option<Deciding<'_>>, JsonError> {
     let is_object = cursor.members(|cursor, name| {
         match name {
             b"replicationInfo" => deciding.replication = Replication::scan(cursor)?,
-            b"versionId" => deciding.has_version_id = cursor.skip().map(|()| true)?,
+            b"versionId" => deciding.version_id = Some(cursor.scalar()?),
             b"isNull" => deciding.is_null = cursor.value()? == "true",
             b"dataStoreName" => deciding.data_store_name = Some(cursor.scalar()?),
             b"content-length" => deciding.content_length = Some(cursor.scalar()?),

@@ -115,7 +115,7 @@ pub fn decide(entry: &PopulatorEntry, config: &FilterConfig) -> Decision {
         _ => return Decision::Ignore(IgnoreReason::NotAnObject),
     };
     let replication = &deciding.replication;
-    let is_version_master = is_master(key) && deciding.has_version_id && !deciding.is_null;
+    let is_version_master = is_master(key) && deciding.version_id.is_some() && !deciding.is_null;
     if is_version_master && !replication.is_nfs {
         return Decision::Ignore(IgnoreReason::MasterOfVersion);
     }

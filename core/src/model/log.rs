@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::id::Bucket;
 
-use super::deciding::is_copy_of_version;
+use super::deciding::{is_copy_of_version, version_of};
 use super::json_text::{
     Cursor, JsonError, RawJson, Scalar, Text, write_compact, write_name, write_quoted_name, write_string,
 };
@@ -51,6 +51,14 @@ impl StoredValue {
     /// The metadata, if the text is that.
     pub fn md(&self) -> Option<&ObjectMd> {
         self.md.get_or_init(|| ObjectMd::parse(&self.text).ok()).as_ref()
+    }
+
+    /// Which version it says that it is, without reading all of it; `None` if it is no metadata.
+    fn version(&self) -> Option<VersionRef> {
+        match self.md.get() {
+            Some(md) => md.as_ref().map(ObjectMd::version_ref),
+            None => version_of(&self.text),
+        }
     }
 
     /// Whether this, stored under a master key, is the copy of a version that has a key of its own.
@@ -245,21 +253,20 @@ impl LogRecord {
     }
 
     /// The versions that this record writes, with their metadata: entries of versions and of null versions, without the copies that
-    /// master keys hold. What cannot be read is left out; the filter says so.
-    pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, &ObjectMd)> + '_ {
+    /// master keys hold. What is no metadata at first sight is left out; the filter says so.
+    pub fn versions(&self) -> impl Iterator<Item = (ObjectRef, &StoredValue)> + '_ {
         self.entries.iter().filter_map(|entry| {
             let (key, value) = (strip_format_prefix(entry.key.as_deref()?), entry.value.as_ref()?);
             if &*entry.kind != "put" || (is_master(key) && value.is_copy_of_version()) {
                 return None;
             }
-            let md = value.md()?;
-            let version = match md.version_ref() {
+            let version = match value.version()? {
                 VersionRef::Version(_) if is_master(key) => return None,
                 VersionRef::Version(id) => VersionRef::Version(id),
                 // An object without an id becomes the null version when something is written to it.
                 VersionRef::Null | VersionRef::Unversioned => VersionRef::Null,
             };
-            Some((ObjectRef { bucket: self.db.clone(), key: object_key(key).into(), version }, md))
+            Some((ObjectRef { bucket: self.db.clone(), key: object_key(key).into(), version }, value))
         })
     }
 

@@ -5,16 +5,54 @@
 //! from it. The watch remembers the last client revision of each version, and the statuses recorded for it, for as many versions
 //! as it is told; what is forgotten is no longer protected.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::id::{Seq, Site};
-use crate::model::{ObjectMd, ObjectRef, OverallStatus, Revision, SiteStatus, StateTag, origin_op};
+use crate::model::{
+    ObjectMd, ObjectRef, OverallStatus, Revision, SiteStatus, StateTag, StoredValue, origin_op,
+};
 
 /// Older revisions remembered for each version.
 const OLDER_MAX: usize = 8;
 
-/// What the watch remembers of one version.
+/// What the watch remembers of one version, and the version's place in the order of all.
+#[derive(Clone, Debug)]
+struct Memory {
+    tick: u64,
+    history: History,
+}
+
+/// A version that is written once needs no look into what was written.
+#[derive(Clone, Debug)]
+enum History {
+    Once(StoredValue),
+    Known(Box<Known>),
+}
+
+impl History {
+    /// What is known, if what was written once can be read at all.
+    fn known(&self) -> Option<Cow<'_, Known>> {
+        match self {
+            Self::Once(value) => value.md().map(|md| Cow::Owned(Known::new(md.clone()))),
+            Self::Known(known) => Some(Cow::Borrowed(known)),
+        }
+    }
+
+    /// The same, to be changed.
+    fn known_mut(&mut self) -> Option<&mut Known> {
+        if let Self::Once(value) = self {
+            *self = Self::Known(Box::new(Known::new(value.md()?.clone())));
+        }
+        match self {
+            Self::Known(known) => Some(known),
+            Self::Once(_) => None,
+        }
+    }
+}
+
+/// The history of a version that was written more than once.
 #[derive(Clone, Debug)]
 struct Known {
     /// What a client wrote last.
@@ -27,14 +65,12 @@ struct Known {
     settled: Vec<(Site, SiteStatus)>,
     /// The last record, to tell it from its doubles.
     last: (StateTag, Arc<str>),
-    /// Its place in the order of the versions.
-    tick: u64,
 }
 
 /// The memory of a populator whose source has no conditional metadata writes.
 #[derive(Debug)]
 pub(super) struct Watch {
-    versions: BTreeMap<ObjectRef, Known>,
+    versions: BTreeMap<ObjectRef, Memory>,
     /// The versions by when they were seen last.
     order: BTreeMap<u64, ObjectRef>,
     ticks: u64,
@@ -70,11 +106,11 @@ fn endings(md: &ObjectMd) -> Vec<(Site, SiteStatus)> {
 }
 
 impl Known {
-    fn new(md: ObjectMd, tick: u64) -> Self {
+    fn new(md: ObjectMd) -> Self {
         let last = (md.state_tag(), md.origin_op().into());
         let acknowledged = is_status_write(&md);
         let settled = endings(&md);
-        Self { asked: md, acknowledged, older: VecDeque::new(), settled, last, tick }
+        Self { asked: md, acknowledged, older: VecDeque::new(), settled, last }
     }
 
     /// Takes note of what a client wrote.
@@ -146,9 +182,12 @@ impl Watch {
     /// Records are missing: what is remembered proves nothing about those that follow, but for versions that are being restored,
     /// of which older revisions are known.
     pub(super) fn gap(&mut self) {
-        self.versions.retain(|object, known| {
-            known.acknowledged = true;
-            self.pinned.contains(object)
+        self.versions.retain(|object, memory| {
+            let is_pinned = self.pinned.contains(object);
+            if is_pinned && let Some(known) = memory.history.known_mut() {
+                known.acknowledged = true;
+            }
+            is_pinned
         });
         self.order.retain(|_, object| self.pinned.contains(object));
         self.seen = Seq(0);
@@ -160,17 +199,23 @@ impl Watch {
     }
 
     /// Looks at what was written to a version. Says whether that overwrote something that has to come back.
-    pub(super) fn look(&mut self, object: &ObjectRef, md: &ObjectMd) -> bool {
+    pub(super) fn look(&mut self, object: &ObjectRef, value: &StoredValue) -> bool {
         self.ticks += 1;
         let tick = self.ticks;
         self.order.insert(tick, object.clone());
-        let Some(known) = self.versions.get_mut(object) else {
-            self.versions.insert(object.clone(), Known::new(md.clone(), tick));
+        let once = || History::Once(value.clone());
+        let Some(memory) = self.versions.get_mut(object) else {
+            self.versions.insert(object.clone(), Memory { tick, history: once() });
             self.forget_surplus();
             return false;
         };
-        self.order.remove(&known.tick);
-        known.tick = tick;
+        self.order.remove(&memory.tick);
+        memory.tick = tick;
+        let Some(md) = value.md() else { return false };
+        let Some(known) = memory.history.known_mut() else {
+            memory.history = once();
+            return false;
+        };
         let (tag, origin) = (md.state_tag(), md.origin_op());
         if known.last.0 == tag && *known.last.1 == *origin {
             return false;
@@ -212,7 +257,7 @@ impl Watch {
 
     /// What has to be written over `stored`, if it is not what it should be; `mark` tells this write from others.
     pub(super) fn remedy(&self, object: &ObjectRef, stored: &ObjectMd, mark: Seq) -> Option<ObjectMd> {
-        let known = self.versions.get(object)?;
+        let known = self.versions.get(object)?.history.known()?;
         if *stored.replication().status() == OverallStatus::Replica {
             return None;
         }
@@ -275,10 +320,15 @@ mod tests {
         recorded(md, site, SiteStatus::Completed)
     }
 
+    /// As it stands in a journal.
+    fn value(md: &ObjectMd) -> StoredValue {
+        md.to_json().into()
+    }
+
     /// Looks at records one after the other, and says which ones overwrote something.
     fn watch(records: &[&ObjectMd]) -> (Watch, Vec<bool>) {
         let mut watch = Watch::new(10);
-        let looks = records.iter().map(|md| watch.look(&object(), md)).collect();
+        let looks = records.iter().map(|md| watch.look(&object(), &value(md))).collect();
         (watch, looks)
     }
 
@@ -374,8 +424,8 @@ mod tests {
         let mut watch = Watch::new(3);
         for number in 0..10 {
             let object = ObjectRef::new("photos", format!("k{number}").as_str(), VersionRef::Null);
-            watch.look(&object, &asked("a"));
-            watch.look(&object, &asked("b"));
+            watch.look(&object, &value(&asked("a")));
+            watch.look(&object, &value(&asked("b")));
         }
         assert_eq!((watch.versions.len(), watch.order.len()), (3, 3));
     }

@@ -159,8 +159,12 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
             return;
         }
         self.observe(&event);
+        let is_published = matches!(event, Event::Published { .. });
         self.machine.handle(self.clock.now(), event);
-        self.report_position();
+        // That a message is published changes nothing of what is reported, and there are many of them.
+        if !is_published {
+            self.report_position();
+        }
         while let Some(effect) = self.machine.poll_effect() {
             self.carry_out(effect);
         }

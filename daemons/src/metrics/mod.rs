@@ -43,7 +43,8 @@ enum Value {
 #[derive(Debug)]
 struct Series {
     family: &'static Family,
-    by_labels: BTreeMap<Labels, Value>,
+    /// In the order of their labels, which are few: a series that is there is found without a copy of its labels.
+    by_labels: Vec<(Labels, Value)>,
 }
 
 /// Metrics of a process. Clones share them.
@@ -117,14 +118,21 @@ impl Registry {
         change: impl FnOnce(&mut Value),
     ) {
         let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let series =
-            series.entry(family.name).or_insert_with(|| Series { family, by_labels: BTreeMap::new() });
-        let labels = labels.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        change(series.by_labels.entry(labels).or_insert_with(|| match family.kind {
-            Kind::Counter => Value::Counter(0),
-            Kind::Gauge => Value::Gauge(0.0),
-            Kind::Histogram(bounds) => Value::Histogram { counts: vec![0; bounds.len() + 1], sum: 0.0 },
-        }));
+        let series = series.entry(family.name).or_insert_with(|| Series { family, by_labels: Vec::new() });
+        let found = series.by_labels.binary_search_by(|(known, _)| {
+            known.iter().map(|(name, value)| (*name, value.as_str())).cmp(labels.iter().copied())
+        });
+        let index = found.unwrap_or_else(|index| {
+            let labels = labels.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+            let value = match family.kind {
+                Kind::Counter => Value::Counter(0),
+                Kind::Gauge => Value::Gauge(0.0),
+                Kind::Histogram(bounds) => Value::Histogram { counts: vec![0; bounds.len() + 1], sum: 0.0 },
+            };
+            series.by_labels.insert(index, (labels, value));
+            index
+        });
+        change(&mut series.by_labels[index].1);
     }
 }
 

@@ -14,8 +14,8 @@ impl<R: Rules> Populator<R> {
     pub(super) fn watch_record(&mut self, seq: Seq, record: &LogRecord) {
         let Some(watch) = self.watch.as_mut().filter(|watch| !watch.has_seen(seq)) else { return };
         let mut overwritten = Vec::new();
-        for (object, md) in record.versions() {
-            if watch.look(&object, md) && self.rules.restores_overwritten() {
+        for (object, value) in record.versions() {
+            if watch.look(&object, value) && self.rules.restores_overwritten() {
                 overwritten.push(object);
             }
         }

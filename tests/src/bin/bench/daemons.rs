@@ -22,6 +22,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{Method, Response};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::MetadataTopic;
 use serde_json::json;
 
 use super::{ANSWER_MAX, BATCH_TIME_MAX, CONCURRENCY, TIME_MAX};
@@ -40,13 +41,13 @@ pub(crate) async fn stages(objects: u64) -> Result<()> {
         json!({"objects": objects, "object_bytes": 4 << 10, "metadata_bytes": stub.metadata_bytes()})
     );
     let replication = line.topic("backbeat-replication");
-    line.stage("queue-populator", "entry", objects, || line.messages(&replication)).await?;
+    line.stage("queue-populator", "entries", objects, || line.messages(&replication)).await?;
     let before = stub.requests();
-    line.stage("queue-processor", "object", objects, || Ok(stub.copied())).await?;
+    line.stage("queue-processor", "objects", objects, || Ok(stub.copied())).await?;
     println!("{}", json!({"requests_per_object": rate(stub.requests() - before, objects as f64)}));
     let status = line.topic("backbeat-replication-status");
     ensure!(line.messages(&status)? >= objects, "the processor said less than it did");
-    line.stage("replication-status-processor", "status", objects, || Ok(stub.marked())).await.map(drop)
+    line.stage("replication-status-processor", "statuses", objects, || Ok(stub.marked())).await.map(drop)
 }
 
 /// A site processor with objects of 64 MiB, and a bare loop that makes the same requests, in turns.
@@ -64,8 +65,8 @@ pub(crate) async fn large() -> Result<()> {
                 let directory = tempfile::tempdir()?;
                 let line = Line::new(directory.path(), stub)?;
                 let replication = line.topic("backbeat-replication");
-                line.stage("queue-populator", "entry", OBJECTS, || line.messages(&replication)).await?;
-                line.stage("queue-processor", "object", OBJECTS, || Ok(line.stub.copied())).await?
+                line.stage("queue-populator", "entries", OBJECTS, || line.messages(&replication)).await?;
+                line.stage("queue-processor", "objects", OBJECTS, || Ok(line.stub.copied())).await?
             };
         }
         let [engine, bare] = took.map(|time| OBJECTS as f64 * 64.0 / time.as_secs_f64());
@@ -217,7 +218,7 @@ impl Line {
     /// Messages that a topic holds.
     fn messages(&self, topic: &str) -> Result<u64> {
         let metadata = self.kafka.fetch_metadata(Some(topic), TIME_MAX)?;
-        let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+        let partitions = metadata.topics().first().map(MetadataTopic::partitions).unwrap_or_default();
         let mut messages = 0;
         for partition in partitions {
             let (_, end) = self.kafka.fetch_watermarks(topic, partition.id(), TIME_MAX)?;
@@ -256,7 +257,7 @@ impl Line {
         println!(
             "{}",
             json!({
-                "daemon": daemon, format!("{unit}s_per_s"): rate(done, took.as_secs_f64()),
+                "daemon": daemon, format!("{unit}_per_s"): rate(done, took.as_secs_f64()),
                 "processor_s_per_1000": processor_s * 1_000.0 / done.max(1) as f64,
                 "peak_mib": process.memory("VmHWM:")? >> 20,
             })
