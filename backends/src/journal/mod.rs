@@ -3,8 +3,10 @@
 pub mod bucketd;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod dmd;
 pub mod embedded;
 pub mod memory;
+mod pace;
 
 use std::future::Future;
 

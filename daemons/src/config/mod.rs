@@ -18,7 +18,7 @@ use serde_json::Value;
 pub use locations::Locations;
 pub use replication::{Backoff, ReplayTopic, Replication, Retry};
 pub use sections::{
-    Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Destination, HostAndPort, Kafka, Metrics,
+    Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Destination, Dmd, HostAndPort, Kafka, Metrics,
     ProbePlace, ProbeServer, QueuePopulator, Redis, Sentinels, Source, Transport, ZooKeeper,
 };
 pub use validate::{Finding, Severity};

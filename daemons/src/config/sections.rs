@@ -1,5 +1,6 @@
 //! The sections that daemons on real services need, as they stand in `config.json` (replication reference section 11).
 
+use backbeat_backends::journal::dmd::LOG_NAME_DEFAULT;
 use serde::Deserialize;
 
 /// `kafka` (replication reference 11.3).
@@ -188,6 +189,8 @@ pub struct QueuePopulator {
     pub log_source: String,
     /// The raft logs.
     pub bucketd: Option<Bucketd>,
+    /// The record log of a metadata daemon.
+    pub dmd: Option<Dmd>,
     /// Where a journal is begun whose position was never stored; ours.
     #[serde(default)]
     pub bootstrap: Bootstrap,
@@ -221,6 +224,23 @@ pub struct Bucketd {
     /// do that.
     #[serde(default)]
     pub raft_sessions: Vec<u32>,
+}
+
+/// `queuePopulator.dmd`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dmd {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The name of the log.
+    #[serde(default = "log_name")]
+    pub log_name: String,
+}
+
+fn log_name() -> String {
+    LOG_NAME_DEFAULT.to_owned()
 }
 
 /// A probe server, or one for each site.

@@ -200,11 +200,13 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         match effect {
             Effect::LoadPosition { id } => {
                 let (store, nodes) = (Arc::clone(&self.ports.coordination), self.ports.nodes.clone());
+                let journal = Arc::clone(&self.ports.journal);
                 self.answers.start(
                     POSITION_TIME_MAX,
                     Event::PositionLoaded { id, ending: Ending::Unknown },
                     async move {
-                        Event::PositionLoaded { id, ending: position::load(&*store, &nodes).await }
+                        let epoch = async || journal.read(None, 0, Span::ZERO).await.map(|batch| batch.epoch);
+                        Event::PositionLoaded { id, ending: position::load(&*store, &nodes, epoch).await }
                     },
                 );
             }

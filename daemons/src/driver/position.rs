@@ -55,8 +55,13 @@ impl PositionNodes {
     }
 }
 
-/// Reads the stored position.
-pub(super) async fn load<C: Coordination>(store: &C, nodes: &PositionNodes) -> Ending<StoredPosition> {
+/// Reads the stored position. One without an epoch was stored by a populator of upstream, which knows of none: it is one of
+/// the journal that there is, whose epoch `journal_epoch` asks for.
+pub(super) async fn load<C: Coordination>(
+    store: &C,
+    nodes: &PositionNodes,
+    journal_epoch: impl AsyncFnOnce() -> Ending<JournalEpoch>,
+) -> Ending<StoredPosition> {
     let (data, version) = match store.read(&nodes.offset).await {
         Ending::Applied(Node { data, version }) => (data, u64::from(version.0)),
         Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => (Bytes::new(), ABSENT),
@@ -71,17 +76,21 @@ pub(super) async fn load<C: Coordination>(store: &C, nodes: &PositionNodes) -> E
     if data.is_empty() {
         return Ending::Applied(StoredPosition { position: None, version });
     }
-    let epoch = match store.read(&nodes.epoch).await {
-        Ending::Applied(node) => node.data,
-        Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => Bytes::from_static(b"0"),
+    let epoch = match read_or_empty(store, &nodes.epoch).await {
+        Ending::Applied(epoch) if epoch.is_empty() => match journal_epoch().await {
+            Ending::Applied(epoch) => Some(epoch),
+            Ending::Refused(refusal) => return Ending::Refused(refusal),
+            Ending::Unknown => return Ending::Unknown,
+        },
+        Ending::Applied(epoch) => number(&epoch).map(JournalEpoch),
         Ending::Refused(refusal) => return Ending::Refused(refusal),
         Ending::Unknown => return Ending::Unknown,
     };
-    let (Some(seq), Some(epoch)) = (number(&data), number(&epoch)) else {
+    let (Some(seq), Some(epoch)) = (number(&data), epoch) else {
         tracing::error!(node = %nodes.offset, "stored journal position is not a number; repair or delete the node");
         return Ending::Refused(Refusal::new(RefusalKind::Invalid, "UnusablePosition"));
     };
-    Ending::Applied(StoredPosition { position: Some((Seq(seq), JournalEpoch(epoch))), version })
+    Ending::Applied(StoredPosition { position: Some((Seq(seq), epoch)), version })
 }
 
 /// The position to go on from, given the data of the node: its own, or what the old node says if it has none.
@@ -185,18 +194,25 @@ mod tests {
     use super::*;
     use backbeat_backends::coordination::memory::MemoryCoordination;
 
+    const EPOCH: JournalEpoch = JournalEpoch(11);
+
+    /// What is stored, where the journal has the epoch 11.
+    async fn loaded(store: &impl Coordination, nodes: &PositionNodes) -> Ending<StoredPosition> {
+        load(store, nodes, async || Ending::Applied(EPOCH)).await
+    }
+
     #[tokio::test]
     async fn a_position_survives_and_a_second_writer_is_refused() {
         let service = MemoryCoordination::new();
         let store = service.connect();
         let nodes = PositionNodes::new("/queue-populator", "raft_1").expect("a valid path");
-        let empty = load(&store, &nodes).await;
+        let empty = loaded(&store, &nodes).await;
         assert_eq!(empty, Ending::Applied(StoredPosition { position: None, version: ABSENT }));
         let Ending::Applied(version) = save(&store, &nodes, Seq(7), JournalEpoch(3), ABSENT).await else {
             panic!("the first write makes the node");
         };
         let stored = StoredPosition { position: Some((Seq(7), JournalEpoch(3))), version };
-        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(stored));
         let again = save(&store, &nodes, Seq(8), JournalEpoch(3), ABSENT).await;
         assert!(matches!(again, Ending::Refused(refusal) if refusal.kind == RefusalKind::Conflict));
         assert!(matches!(save(&store, &nodes, Seq(9), JournalEpoch(3), version).await, Ending::Applied(_)));
@@ -226,21 +242,43 @@ mod tests {
         write(b"7").await;
         for _ in 0..2 {
             // Until a position is saved, it is the old one.
-            let stored = StoredPosition { position: Some((Seq(7), JournalEpoch(0))), version: ABSENT };
-            assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+            let stored = StoredPosition { position: Some((Seq(7), EPOCH)), version: ABSENT };
+            assert_eq!(loaded(&store, &nodes).await, Ending::Applied(stored));
         }
         let saved = save(&store, &nodes, Seq(9), JournalEpoch(3), ABSENT).await;
         let Ending::Applied(version) = saved else { panic!("the first write makes the node") };
         let stored = StoredPosition { position: Some((Seq(9), JournalEpoch(3))), version };
-        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored), "the old node stays as it was");
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(stored), "the old node stays as it was");
         write(b"8").await;
-        let refused = load(&store, &nodes).await;
+        let refused = loaded(&store, &nodes).await;
         assert!(
             matches!(&refused, Ending::Refused(refusal) if refusal.code == "TwoPositions"),
             "{refused:?}"
         );
         assert!(matches!(store.delete(&old, Expect::Any).await, Ending::Applied(())));
-        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(stored));
+    }
+
+    #[tokio::test]
+    async fn a_position_of_upstream_waits_for_the_journal_to_say_who_it_is() {
+        let service = MemoryCoordination::new();
+        let store = service.connect();
+        let nodes = PositionNodes::new("/queue-populator", "bucketFile_log").expect("a valid path");
+        let made = store.create(&nodes.offset, Bytes::from_static(b"7"), Lifetime::Durable).await;
+        let Ending::Applied(version) = made else { panic!("{made:?}") };
+        let away = load(&store, &nodes, async || Ending::Unknown).await;
+        assert_eq!(away, Ending::Unknown);
+        let version = u64::from(version.0);
+        let taken = StoredPosition { position: Some((Seq(7), EPOCH)), version };
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(taken));
+        let saved = save(&store, &nodes, Seq(8), EPOCH, version).await;
+        assert!(matches!(saved, Ending::Applied(_)), "{saved:?}");
+        // From then on the epoch is stored, and another journal is noticed.
+        let later = load(&store, &nodes, async || panic!("nobody asks")).await;
+        assert!(
+            matches!(later, Ending::Applied(later) if later.position == Some((Seq(8), EPOCH))),
+            "{later:?}"
+        );
     }
 
     #[tokio::test]
@@ -254,15 +292,15 @@ mod tests {
                 Ending::Applied(_)
             ));
         }
-        assert!(matches!(load(&store, &nodes).await, Ending::Refused(_)));
+        assert!(matches!(loaded(&store, &nodes).await, Ending::Refused(_)));
         let written = store.write(&nodes.offset, Bytes::from("11"), Expect::Any).await;
         let Ending::Applied(version) = written else { panic!("the node is there") };
         let version = u64::from(version.0);
-        let stored = StoredPosition { position: Some((Seq(11), JournalEpoch(0))), version };
-        assert_eq!(load(&store, &nodes).await, Ending::Applied(stored));
+        let stored = StoredPosition { position: Some((Seq(11), EPOCH)), version };
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(stored));
         assert!(matches!(save(&store, &nodes, Seq(12), JournalEpoch(0), version).await, Ending::Applied(_)));
         assert!(
-            matches!(load(&store, &nodes).await, Ending::Applied(_)),
+            matches!(loaded(&store, &nodes).await, Ending::Applied(_)),
             "what was equal once was taken over"
         );
     }

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod consuming;
 mod error;
+mod log_source;
 mod populator;
 mod probes;
 mod processor;

@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use backbeat_backends::coordination::zookeeper::ZooKeeperSession;
 use backbeat_backends::coordination::{Coordination as _, Lifetime, NodePath};
-use backbeat_backends::journal::bucketd::{BucketdConfig, BucketdJournal};
 use backbeat_backends::queue::Group;
 use backbeat_backends::stats::redis::RedisStats;
 use backbeat_core::call::{Ending, RefusalKind};
-use backbeat_core::id::Topic;
+use backbeat_core::id::{Provision, Topic};
 use backbeat_core::populator::{self as machine, StopReason, WatchLimits};
 use backbeat_core::provisioning::Config as Sharing;
 use bytes::Bytes;
@@ -19,11 +18,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::consuming::consuming;
+use super::log_source::{LogSource, Source};
 use super::services::Services;
-use super::sites::{SourceSite, plain};
+use super::sites::SourceSite;
 use super::{StartError, probes, told};
 use crate::config::settings::{self, DRAIN_MAX};
-use crate::config::{Bootstrap, Bucketd, QueuePopulator};
+use crate::config::{Bootstrap, QueuePopulator};
 use crate::consumers::{FailureWork, MetricsWork, Repair, RepairSchedule};
 use crate::driver::populator::{self, PopulatorHandle, PopulatorPorts};
 use crate::driver::provisioning::{self, ProvisioningHandle, ProvisioningNodes, Provisions};
@@ -36,20 +36,20 @@ const AGAIN_DELAY: Duration = Duration::from_secs(1);
 /// What is remembered for a source that does not compare before it writes (decision D3).
 const WATCH: WatchLimits = WatchLimits { versions_max: 10_000, lookback: 10_000, restorations_max: 10 };
 
-/// The populators that run, by raft session, as probes see them, too.
-type Handles = Arc<Mutex<BTreeMap<u32, PopulatorHandle>>>;
+/// The populators that run, by journal, as probes see them, too.
+type Handles = Arc<Mutex<BTreeMap<Provision, PopulatorHandle>>>;
 
 /// The journals that this process has been given.
 struct Journals {
     services: Arc<Services>,
     source: SourceSite,
     zookeeper_path: String,
-    endpoint: String,
+    log: LogSource,
     config: machine::Config,
     /// The claims that the running populators act on.
-    running: BTreeMap<u32, Ownership>,
+    running: BTreeMap<Provision, Ownership>,
     handles: Handles,
-    tasks: JoinSet<(u32, Option<StopReason>)>,
+    tasks: JoinSet<(Provision, Option<StopReason>)>,
 }
 
 pub(super) async fn start(
@@ -58,17 +58,7 @@ pub(super) async fn start(
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
     let section: QueuePopulator = services.config.section("queuePopulator")?;
-    if section.log_source != "bucketd" {
-        return Err(StartError::Configuration(format!(
-            "queuePopulator.logSource: {} is not supported yet: use bucketd",
-            section.log_source
-        )));
-    }
-    let bucketd: Bucketd = match section.bucketd {
-        Some(bucketd) => bucketd,
-        None => services.config.section("queuePopulator.bucketd")?,
-    };
-    plain(bucketd.transport, "queuePopulator.bucketd")?;
+    let log = LogSource::configured(services, &section)?;
     let mut config = settings::populator(&services.config, &services.locations);
     config.bootstrap = match section.bootstrap {
         Bootstrap::Oldest => machine::Bootstrap::Oldest,
@@ -79,13 +69,13 @@ pub(super) async fn start(
         services: Arc::clone(services),
         source: SourceSite::configured(services)?,
         zookeeper_path: section.zookeeper_path,
-        endpoint: format!("{}:{}", bucketd.host, bucketd.port),
+        log,
         config,
         running: BTreeMap::new(),
         handles: Handles::default(),
         tasks: JoinSet::new(),
     };
-    let nodes = nodes(services, &journals.zookeeper_path, &bucketd).await?;
+    let nodes = nodes(services, &journals.zookeeper_path, &journals.log).await?;
     let probes = services.config.value("/queuePopulator/probeServer");
     probes::serve(services, probes, stopped, tasks, |_| {
         let (services, handles) = (Arc::clone(services), Arc::clone(&journals.handles));
@@ -106,14 +96,14 @@ pub(super) async fn start(
 async fn nodes(
     services: &Services,
     zookeeper_path: &str,
-    bucketd: &Bucketd,
+    log: &LogSource,
 ) -> Result<ProvisioningNodes, StartError> {
     let unusable = |error| StartError::Configuration(format!("queuePopulator.zookeeperPath: {error}"));
-    let nodes = ProvisioningNodes::new(zookeeper_path).map_err(unusable)?;
-    for session in &bucketd.raft_sessions {
-        let node = nodes.provisions().child(&session.to_string()).map_err(unusable)?;
+    let nodes = log.nodes(zookeeper_path).map_err(unusable)?;
+    for journal in log.provisions() {
+        let node = nodes.provisions().child(&journal).map_err(unusable)?;
         match services.coordination.create(&node, Bytes::new(), Lifetime::Durable).await {
-            Ending::Applied(_) => tracing::info!(session, "the raft session is shared out from now on"),
+            Ending::Applied(_) => tracing::info!(journal, "the journal is shared out from now on"),
             Ending::Refused(refusal) if refusal.kind == RefusalKind::Conflict => {}
             Ending::Refused(refusal) => {
                 return Err(StartError::Unavailable(format!("node {node} cannot be made: {}", refusal.code)));
@@ -183,30 +173,30 @@ async fn troubles(services: Arc<Services>, handles: Handles) -> Vec<Trouble> {
 }
 
 impl Journals {
-    fn handles(&self) -> MutexGuard<'_, BTreeMap<u32, PopulatorHandle>> {
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<Provision, PopulatorHandle>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&mut self, session: u32, claim: Ownership) -> Result<()> {
-        let services = &self.services;
+    fn start(&mut self, source: Source, claim: Ownership) -> Result<()> {
+        let (services, provision) = (&self.services, claim.provision().clone());
         let ports = PopulatorPorts {
-            journal: Arc::new(BucketdJournal::new(BucketdConfig::new(self.endpoint.as_str(), session))),
+            journal: Arc::new(source.journal),
             queue: Arc::clone(&services.queue),
             coordination: Arc::clone(&services.coordination),
-            nodes: PositionNodes::new(&self.zookeeper_path, &format!("raft_{session}"))
+            nodes: PositionNodes::new(&self.zookeeper_path, &source.log_id)
                 .context("queuePopulator.zookeeperPath")?
                 .owned_by(claim.clone()),
             sites: self.source.alone(),
             topic: services.topics.replication.clone(),
-            log_name: "raft-log",
+            log_name: self.log.log_name(),
             counters: services.counters.clone(),
             metrics: services.metrics.clone(),
         };
         let (handle, task) = populator::start(self.config.clone(), ports, services.clock.clone(), DRAIN_MAX);
-        tracing::info!(session, "reading the raft session");
-        self.handles().insert(session, handle);
-        self.running.insert(session, claim);
-        self.tasks.spawn(async move { (session, task.await.ok().flatten()) });
+        tracing::info!(journal = source.log_id, "reading the journal");
+        self.handles().insert(provision.clone(), handle);
+        self.running.insert(provision.clone(), claim);
+        self.tasks.spawn(async move { (provision, task.await.ok().flatten()) });
         Ok(())
     }
 
@@ -215,24 +205,27 @@ impl Journals {
     async fn follow(&mut self, owned: &Provisions) -> Result<()> {
         let mut wanted = BTreeMap::new();
         for claim in owned.claims() {
-            match claim.provision().as_str().parse() {
-                Ok(session) => drop(wanted.insert(session, claim.clone())),
-                Err(_) => {
-                    tracing::error!(provision = %claim.provision(), "no number of a raft session: nobody reads it");
+            let provision = claim.provision();
+            match self.log.journal(provision) {
+                Some(source) => drop(wanted.insert(provision.clone(), (source, claim.clone()))),
+                None => {
+                    tracing::error!(%provision, "no journal of the log source has that name: nobody reads it");
                 }
             }
         }
         let stopping: Vec<PopulatorHandle> = {
             let handles = self.handles();
-            let gone = self.running.iter().filter(|&(session, claim)| wanted.get(session) != Some(claim));
-            gone.filter_map(|(session, _)| handles.get(session).cloned()).collect()
+            let gone = self.running.iter().filter(|&(journal, claim)| {
+                wanted.get(journal).is_none_or(|(_, wanted): &(Source, Ownership)| wanted != claim)
+            });
+            gone.filter_map(|(journal, _)| handles.get(journal).cloned()).collect()
         };
         for handle in stopping {
             handle.shut_down().await;
         }
-        for (session, claim) in wanted {
-            if !self.running.contains_key(&session) {
-                self.start(session, claim)?;
+        for (journal, (source, claim)) in wanted {
+            if !self.running.contains_key(&journal) {
+                self.start(source, claim)?;
             }
         }
         Ok(())
@@ -250,18 +243,18 @@ impl Journals {
             self.follow(&provisions).await?;
             tokio::select! {
                 () = &mut stop => break,
-                changed = owned.changed() => changed.context("the sharing of raft sessions ended")?,
+                changed = owned.changed() => changed.context("the sharing of journals ended")?,
                 Some(ended) = self.tasks.join_next() => {
-                    let (session, reason) = ended?;
-                    self.handles().remove(&session);
-                    self.running.remove(&session);
+                    let (journal, reason) = ended?;
+                    self.handles().remove(&journal);
+                    self.running.remove(&journal);
                     match reason {
-                        None => tracing::info!(session, "the raft session is read no more"),
+                        None => tracing::info!(%journal, "the journal is read no more"),
                         Some(StopReason::HistoryLost(loss)) => {
-                            bail!("the populator of raft session {session} stopped: {loss:?}")
+                            bail!("the populator of journal {journal} stopped: {loss:?}")
                         }
                         Some(StopReason::Fenced | StopReason::OwnershipLost) => {
-                            tracing::warn!(session, "another populator has the raft session; looking again");
+                            tracing::warn!(%journal, "another populator has the journal; looking again");
                             tokio::time::sleep(AGAIN_DELAY).await;
                         }
                     }

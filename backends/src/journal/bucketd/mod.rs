@@ -8,7 +8,6 @@
 //! told by the batch, as the port says. A site also tells the epoch of its journal; bucketd has none, which is epoch 0,
 //! as for the positions that upstream stored.
 
-mod pace;
 mod page;
 
 use std::fmt;
@@ -25,9 +24,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Journal;
+use super::pace::Pace;
 use crate::http::{ClientError, Credentials, Request, SignedClient};
 use crate::site::raft_log::WAIT;
-use pace::Pace;
 use page::{Page, PageError};
 
 /// Records asked for at once, at most.

@@ -27,7 +27,12 @@ impl ProvisioningNodes {
     /// folder of `zookeeper.connectionString`. Unlike in the path of the position, `zookeeper_path` appears once
     /// (replication reference 2.9).
     pub fn new(zookeeper_path: &str) -> Result<Self, InvalidPath> {
-        let base = NodePath::new(&format!("{}/raft-id-dispatcher", zookeeper_path.trim_end_matches('/')))?;
+        Self::of(zookeeper_path, "raft-id-dispatcher")
+    }
+
+    /// The same for journals that upstream does not share out: below `folder` instead of upstream's.
+    pub fn of(zookeeper_path: &str, folder: &str) -> Result<Self, InvalidPath> {
+        let base = NodePath::new(&format!("{}/{folder}", zookeeper_path.trim_end_matches('/')))?;
         Ok(Self {
             leaders: base.child("leaders")?,
             owners: base.child("owners")?,
