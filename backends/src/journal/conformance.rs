@@ -38,7 +38,10 @@ pub trait ReplacedJournalHarness {
 #[macro_export]
 macro_rules! journal_conformance {
     ($adapter:ident, $harness:expr) => {
-        $crate::conformance_cases! { $adapter, $harness, journal;
+        $crate::journal_conformance! { conformance_cases, $adapter, $harness }
+    };
+    ($stamp:ident, $adapter:ident, $harness:expr) => {
+        $crate::$stamp! { $adapter, $harness, journal;
             records_come_back_in_order_as_they_were_written,
             reading_again_gives_the_same,
             pages_meet_without_gap,
@@ -56,7 +59,10 @@ macro_rules! journal_conformance {
 #[macro_export]
 macro_rules! replaced_journal_conformance {
     ($adapter:ident, $harness:expr) => {
-        $crate::conformance_cases! { $adapter, $harness, journal;
+        $crate::replaced_journal_conformance! { conformance_cases, $adapter, $harness }
+    };
+    ($stamp:ident, $adapter:ident, $harness:expr) => {
+        $crate::$stamp! { $adapter, $harness, journal;
             another_journal_has_another_epoch,
         }
     };

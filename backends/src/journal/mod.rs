@@ -5,6 +5,8 @@ pub mod bucketd;
 pub mod conformance;
 pub mod dmd;
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 mod pace;
 

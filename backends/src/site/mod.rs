@@ -53,7 +53,7 @@ mod revision;
 mod s3;
 mod server;
 mod tags;
-mod timestamp;
+pub(crate) mod timestamp;
 mod tolerant;
 mod uri;
 mod versioning;

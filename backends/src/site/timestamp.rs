@@ -13,7 +13,7 @@ pub(super) fn system_ms() -> u64 {
 }
 
 /// `2026-11-20T16:26:14.965Z`.
-pub(super) fn iso(ms: u64) -> String {
+pub(crate) fn iso(ms: u64) -> String {
     let (year, month, day) = civil(ms / MS_PER_DAY);
     let of_day = ms % MS_PER_DAY;
     let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);

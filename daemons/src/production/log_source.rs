@@ -73,8 +73,8 @@ impl LogSource {
                 Ok(Self::Dmd(DmdConfig::new(endpoint, dmd.log_name)))
             }
             "mongo" => Err(StartError::Configuration(
-                "queuePopulator.logSource: mongo is not supported: it needs a field of the oplog that MongoDB has \
-                 not had since version 4.0; use kafka, with a source connector"
+                "queuePopulator.logSource: mongo is not supported: it needs a field of the oplog that recent \
+                 MongoDB servers do not have"
                     .to_owned(),
             )),
             other => Err(StartError::Configuration(format!(

@@ -208,11 +208,11 @@ async fn fill(producer: &KafkaProducer, numbers: std::ops::Range<u32>, bytes: us
     }
 }
 
-fn admin(address: &str) -> AdminClient<DefaultClientContext> {
+pub(crate) fn admin(address: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", address).create().expect("a client can be made")
 }
 
-async fn delete_before(address: &str, topic: &str, offset: i64) {
+pub(crate) async fn delete_before(address: &str, topic: &str, offset: i64) {
     let mut places = TopicPartitionList::new();
     places.add_partition_offset(topic, 0, rdkafka::Offset::Offset(offset)).expect("it is a place");
     admin(address).delete_records(&places, &AdminOptions::new()).await.expect("the broker deletes");

@@ -1,11 +1,13 @@
 //! The adapters of real services against the services: the conformance suite of their port, and what only a service
 //! that can break has to show.
 
+mod change_stream;
 mod consumers;
 mod daemons;
 mod kafka;
 mod populator;
 mod provisioning;
+mod record_log;
 mod redis;
 mod zookeeper;
 
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     tests.extend(kafka::tests(&services));
     tests.extend(consumers::tests(&services));
     tests.extend(daemons::tests(&services));
+    tests.extend(change_stream::tests(&services));
+    tests.extend(record_log::tests());
     suite::run(tests)
 }
 

@@ -156,6 +156,17 @@ impl KafkaConfig {
         self.with_properties(client)
     }
 
+    /// For a client that follows a partition in the name of `group` without being a member of it: as [`Self::reading`], but
+    /// what is read ahead is bounded.
+    pub(crate) fn following(&self, group: &str) -> ClientConfig {
+        let mut client = self.reading(group);
+        client
+            .set("queued.min.messages", "1000")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.message.max.bytes", "1048576");
+        self.with_properties(client)
+    }
+
     /// For a member of `group` (replication reference 10.2, except that commits and start positions are explicit).
     pub(super) fn consuming(&self, group: &str) -> ClientConfig {
         let mut client = self.client();

@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 
 /// The context of a client that only asks.
-pub(super) struct Asking;
+pub(crate) struct Asking;
 
 impl ClientContext for Asking {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

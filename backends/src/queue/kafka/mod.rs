@@ -23,7 +23,10 @@ mod topics;
 
 pub use config::KafkaConfig;
 pub use consumer::KafkaConsumer;
+pub(crate) use context::Asking;
+pub(crate) use outcome::question_ended;
 pub use producer::KafkaProducer;
+pub(crate) use reaper::bury;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,9 +41,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset as Place;
 
-use self::context::Asking;
 use self::member::Subscription;
-use self::outcome::question_ended;
 use self::producer::PartitionCounts;
 use self::topics::{Topics, Wanted, unknown};
 #[cfg(doc)]
@@ -241,12 +242,12 @@ impl Asked {
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(asked) = self.asking.take() {
-            reaper::bury(asked, |_| {});
+            bury(asked, |_| {});
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

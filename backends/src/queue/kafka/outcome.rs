@@ -33,7 +33,7 @@ pub(super) fn write_ended<T>(code: RDKafkaErrorCode, what: &str) -> Ending<T> {
 }
 
 /// What a question that ended with `error` comes to: whatever was not answered can be asked again.
-pub(super) fn question_ended(error: &KafkaError, what: &str) -> Refusal {
+pub(crate) fn question_ended(error: &KafkaError, what: &str) -> Refusal {
     let kind = error.rdkafka_error_code().and_then(refused).unwrap_or(RefusalKind::Unavailable);
     Refusal::new(kind, format!("{what}: {error}"))
 }

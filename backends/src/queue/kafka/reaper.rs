@@ -3,7 +3,7 @@
 use std::thread;
 
 /// Drops `client` on a thread of its own, after `farewell`.
-pub(super) fn bury<T: Send + 'static>(client: T, farewell: impl FnOnce(&T) + Send + 'static) {
+pub(crate) fn bury<T: Send + 'static>(client: T, farewell: impl FnOnce(&T) + Send + 'static) {
     let end = move || {
         farewell(&client);
         drop(client);
