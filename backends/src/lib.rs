@@ -16,3 +16,4 @@ pub mod objects;
 pub mod queue;
 pub mod site;
 pub mod stats;
+pub mod tls;

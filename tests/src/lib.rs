@@ -2,6 +2,7 @@
 //!
 //! The suites use nothing but what users have: the command line, the S3 ports, `boto3`, `aws`, `rclone`.
 
+pub mod authority;
 pub mod backlog;
 pub mod binary;
 pub mod cases;
@@ -16,3 +17,4 @@ pub mod services;
 pub mod storm;
 pub mod stub;
 pub mod suite;
+pub mod tls_relay;

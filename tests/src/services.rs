@@ -9,7 +9,7 @@ mod own;
 mod redis;
 mod zookeeper;
 
-pub use kafka::OwnKafka;
+pub use kafka::{Door, OwnKafka};
 pub use redis::{OwnRedis, redis_program};
 pub use zookeeper::OwnZookeeper;
 

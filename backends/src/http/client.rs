@@ -72,6 +72,16 @@ pub enum ClientError {
         /// What is wrong with it.
         message: String,
     },
+    /// Server and client do not trust each other: nothing happened at the server.
+    #[error(
+        "no protected connection to {endpoint}: {message}; look at the authorities, the certificates and their keys"
+    )]
+    Distrust {
+        /// Host and port.
+        endpoint: String,
+        /// Who does not trust whom, and why.
+        message: String,
+    },
     /// No answer in time: the server may have done it.
     #[error("no answer from {endpoint} within {} ms", .time_max.as_millis())]
     TimedOut {
@@ -93,7 +103,10 @@ pub enum ClientError {
 impl ClientError {
     /// True if the server has certainly not done what was asked.
     pub fn is_definite(&self) -> bool {
-        matches!(self, ClientError::Connect { .. } | ClientError::Invalid { .. })
+        matches!(
+            self,
+            ClientError::Connect { .. } | ClientError::Invalid { .. } | ClientError::Distrust { .. }
+        )
     }
 }
 
@@ -195,24 +208,71 @@ pub struct SignedClient {
     way: Way,
 }
 
+/// How servers on the network are spoken to.
+#[derive(Clone, Debug, Default)]
+pub enum Transport {
+    /// In the open.
+    #[default]
+    Http,
+    /// Over TLS.
+    #[cfg(feature = "tls")]
+    Https(crate::tls::Tls),
+}
+
 /// How the server is reached.
 #[derive(Clone, Debug)]
 enum Way {
     Network(Client<HttpConnector, Stream>),
+    #[cfg(feature = "tls")]
+    Protected(Client<hyper_rustls::HttpsConnector<HttpConnector>, Stream>),
     InProcess(Passage),
+}
+
+impl Way {
+    fn over(transport: &Transport) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        connector.set_nodelay(true);
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME_MAX);
+        match transport {
+            Transport::Http => Self::Network(builder.build(connector)),
+            #[cfg(feature = "tls")]
+            Transport::Https(tls) => {
+                connector.enforce_http(false);
+                let protected = hyper_rustls::HttpsConnectorBuilder::new()
+                    .with_tls_config(tls.config().as_ref().clone())
+                    .https_only()
+                    .enable_http1()
+                    .wrap_connector(connector);
+                Self::Protected(builder.build(protected))
+            }
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self {
+            Self::Network(_) | Self::InProcess(_) => "http",
+            #[cfg(feature = "tls")]
+            Self::Protected(_) => "https",
+        }
+    }
 }
 
 impl SignedClient {
     /// A client of the server at `endpoint` (`host:port`, plain HTTP).
     pub fn new(endpoint: impl Into<String>, credentials: Credentials, region: impl Into<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME_MAX));
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME_MAX)
-            .build(connector);
-        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::Network(http) }
+        Self::over(&Transport::Http, endpoint, credentials, region)
+    }
+
+    /// A client of the server at `endpoint` (`host:port`).
+    pub fn over(
+        transport: &Transport,
+        endpoint: impl Into<String>,
+        credentials: Credentials,
+        region: impl Into<String>,
+    ) -> Self {
+        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::over(transport) }
     }
 
     /// A client of the server of this process behind `passage`, which calls itself `endpoint`.
@@ -244,17 +304,9 @@ impl SignedClient {
         let endpoint = || self.endpoint.clone();
         let answered = async {
             match &self.way {
-                Way::Network(http) => match http.request(request).await {
-                    Ok(response) => {
-                        let stream =
-                            |body: Incoming| body.map_err(|error| Interrupted::from(BoxError::from(error)));
-                        Ok(response.map(|body| stream(body).boxed_unsync()))
-                    }
-                    Err(error) if error.is_connect() => {
-                        Err(ClientError::Connect { endpoint: endpoint(), message: chain(&error) })
-                    }
-                    Err(error) => Err(ClientError::Broken { endpoint: endpoint(), message: chain(&error) }),
-                },
+                Way::Network(http) => self.answer(http.request(request).await),
+                #[cfg(feature = "tls")]
+                Way::Protected(http) => self.answer(http.request(request).await),
                 Way::InProcess(passage) => passage.send(request).await.map_err(|turned| match turned {
                     Turned::Away(why) => {
                         ClientError::Connect { endpoint: endpoint(), message: why.to_owned() }
@@ -265,6 +317,31 @@ impl SignedClient {
         };
         let timed_out = |_| ClientError::TimedOut { endpoint: endpoint(), time_max };
         tokio::time::timeout(time_max, answered).await.map_err(timed_out)?
+    }
+
+    /// What came over the network.
+    fn answer(
+        &self,
+        answer: Result<Response<Incoming>, hyper_util::client::legacy::Error>,
+    ) -> Result<Response<Stream>, ClientError> {
+        let error = match answer {
+            Ok(response) => {
+                let stream = |body: Incoming| body.map_err(|error| Interrupted::from(BoxError::from(error)));
+                return Ok(response.map(|body| stream(body).boxed_unsync()));
+            }
+            Err(error) => error,
+        };
+        let endpoint = self.endpoint.clone();
+        if let Some(message) = distrust(&error) {
+            tracing::warn!(endpoint, cause = message, "no protected connection");
+            return Err(ClientError::Distrust { endpoint, message });
+        }
+        let message = chain(&error);
+        Err(if error.is_connect() {
+            ClientError::Connect { endpoint, message }
+        } else {
+            ClientError::Broken { endpoint, message }
+        })
     }
 
     /// Sends a request and collects an answer of at most `bytes_max` bytes within `time_max`.
@@ -295,7 +372,8 @@ impl SignedClient {
     }
 
     fn build(&self, request: Request) -> Result<http::Request<Stream>, ClientError> {
-        let mut target = format!("http://{}{}", self.endpoint, percent_encode(&request.path, true));
+        let scheme = self.way.scheme();
+        let mut target = format!("{scheme}://{}{}", self.endpoint, percent_encode(&request.path, true));
         for (number, (name, value)) in request.query.iter().enumerate() {
             let sign = if number == 0 { '?' } else { '&' };
             write!(target, "{sign}{}={}", percent_encode(name, false), percent_encode(value, false))
@@ -365,6 +443,17 @@ impl SignedClient {
         instructions.apply_to_request_http1x(request);
         Ok(())
     }
+}
+
+/// Why server and client do not trust each other, if that is why nothing was asked.
+#[cfg(feature = "tls")]
+fn distrust(error: &hyper_util::client::legacy::Error) -> Option<String> {
+    if error.is_connect() { crate::tls::distrust(error) } else { crate::tls::refusal_of_identity(error) }
+}
+
+#[cfg(not(feature = "tls"))]
+fn distrust(_: &hyper_util::client::legacy::Error) -> Option<String> {
+    None
 }
 
 /// The error and what caused it, in one line.

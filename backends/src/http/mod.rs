@@ -1,7 +1,7 @@
-//! HTTP towards S3 servers: requests signed with AWS Signature Version 4, over TCP or within the process.
+//! HTTP towards S3 servers: requests signed with AWS Signature Version 4, over TCP, TLS or within the process.
 
 mod client;
 mod passage;
 
-pub use client::{Body, ClientError, Credentials, Request, SignedClient, percent_encode};
+pub use client::{Body, ClientError, Credentials, Request, SignedClient, Transport, percent_encode};
 pub use passage::{Answering, Door, Handler, Interrupted, Passage, Stream, passage};

@@ -265,6 +265,9 @@ pub enum QueueError {
     /// The consumer has left its group.
     #[error("the consumer has left its group")]
     Left,
+    /// The queue and this process do not trust each other: certificates, user or password. The message says which.
+    #[error("{0}")]
+    Denied(String),
     /// The storage below failed or holds something that it did not write; the message names file and place.
     #[error("queue storage: {0}")]
     Storage(String),

@@ -104,6 +104,7 @@ async fn until_told(config: Config, log: LogFilter, daemons: &[Daemon], json: bo
     let mut running = started.map_err(|error| {
         let exit = match error {
             StartError::Configuration(_) => Exit::Usage,
+            StartError::Denied(_) => Exit::NotPermitted,
             StartError::Unavailable(_) => Exit::Temporary,
         };
         Failure::new(exit, error)

@@ -62,6 +62,17 @@ const CERTIFICATES: Kind = Kind::Section(&[
     key("cert", Kind::OptionalText),
     key("ca", Kind::OptionalText),
 ]);
+const LOGIN: Kind = Kind::Section(&[
+    needed("username", Kind::Text),
+    key("password", Kind::OptionalText),
+    key("passwordFile", Kind::Text),
+]);
+const SASL: Kind = Kind::Section(&[
+    needed("mechanism", Kind::Word(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])),
+    needed("username", Kind::Text),
+    key("password", Kind::OptionalText),
+    key("passwordFile", Kind::Text),
+]);
 const RETRY: Kind = Kind::Section(&[
     key("maxRetries", Kind::Whole(0, 4_294_967_295)),
     key("timeoutS", Kind::Number(0.0)),
@@ -188,6 +199,8 @@ pub(super) const ROOT: &[Key] = &[
             needed("connectionString", Kind::Text),
             key("autoCreateNamespace", Kind::Flag),
             key("sessionTimeoutMs", SESSION_TIME),
+            key("tls", CERTIFICATES),
+            key("auth", LOGIN),
         ]),
     ),
     needed(
@@ -205,6 +218,8 @@ pub(super) const ROOT: &[Key] = &[
             key("partitions", Kind::Whole(1, 10_000)),
             key("replicationFactor", Kind::Whole(1, 100)),
             key("sessionTimeoutMs", SESSION_TIME),
+            key("tls", CERTIFICATES),
+            key("sasl", SASL),
             key("properties", Kind::Any),
         ]),
     ),
@@ -216,6 +231,9 @@ pub(super) const ROOT: &[Key] = &[
             key("name", Kind::Text),
             key("password", Kind::OptionalText),
             key("sentinelPassword", Kind::OptionalText),
+            key("passwordFile", Kind::Text),
+            key("sentinelPasswordFile", Kind::Text),
+            key("tls", CERTIFICATES),
             key("sentinels", Kind::Either(&Kind::Text, &Kind::List(&Kind::Section(HOST_AND_PORT)))),
         ]),
     ),

@@ -4,7 +4,7 @@ use backbeat_backends::journal::dmd::LOG_NAME_DEFAULT;
 use serde::Deserialize;
 
 /// `kafka` (replication reference 11.3).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// Some brokers, `host:port,host:port`.
@@ -22,9 +22,39 @@ pub struct Kafka {
     pub replication_factor: Option<u16>,
     /// Without a sign of life for so long (milliseconds) a consumer is out of its group; ours.
     pub session_timeout_ms: Option<u64>,
+    /// Certificates, if brokers are spoken to over TLS; ours.
+    pub tls: Option<Certificates>,
+    /// In whose name; ours.
+    pub sasl: Option<Sasl>,
     /// Further properties of librdkafka, by its names; ours.
     #[serde(default)]
     pub properties: std::collections::BTreeMap<String, String>,
+}
+
+/// Files of TLS, as `certFilePaths` has them (replication reference 8.4). Empty names are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Certificates {
+    /// The private key.
+    pub key: String,
+    /// The certificate that goes with it.
+    pub cert: String,
+    /// The authorities that are believed.
+    pub ca: String,
+}
+
+/// `kafka.sasl`.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sasl {
+    /// How it is shown that the password is known, by Kafka's names.
+    pub mechanism: String,
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Option<String>,
+    /// A file with the password.
+    pub password_file: Option<String>,
 }
 
 /// `kafka.backlogMetrics`.
@@ -38,7 +68,7 @@ pub struct BacklogMetrics {
 }
 
 /// `zookeeper` (replication reference 11.2).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ZooKeeper {
     /// `host:port[,host:port...][/chroot]`.
@@ -48,10 +78,26 @@ pub struct ZooKeeper {
     pub auto_create_namespace: bool,
     /// Without a sign of life for so long (milliseconds) a session is over; ours.
     pub session_timeout_ms: Option<u64>,
+    /// Certificates, if the servers are spoken to over TLS; ours.
+    pub tls: Option<Certificates>,
+    /// In whose name; ours.
+    pub auth: Option<Login>,
+}
+
+/// `zookeeper.auth`.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Option<String>,
+    /// A file with the password.
+    pub password_file: Option<String>,
 }
 
 /// `redis` (replication reference 11.4).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
     /// The server, unless sentinels are named.
@@ -66,6 +112,12 @@ pub struct Redis {
     pub password: Option<String>,
     /// The sentinels' password.
     pub sentinel_password: Option<String>,
+    /// A file with the server's password; ours.
+    pub password_file: Option<String>,
+    /// A file with the sentinels' password; ours.
+    pub sentinel_password_file: Option<String>,
+    /// Certificates, if servers and sentinels are spoken to over TLS; ours.
+    pub tls: Option<Certificates>,
 }
 
 /// Where sentinels are.
@@ -103,6 +155,16 @@ pub enum Transport {
     Http,
     /// Over TLS.
     Https,
+}
+
+impl Transport {
+    /// Where servers listen that are named without a port.
+    pub fn port_default(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// How a site is told who asks (replication reference 8.1).
@@ -147,7 +209,7 @@ pub struct Destination {
 pub struct BootstrapSite {
     /// Its name.
     pub site: String,
-    /// Its servers, `host[:port]`; a port that is left out is 80.
+    /// Its servers, `host[:port]`; a port that is left out is the usual one.
     #[serde(default)]
     pub servers: Vec<String>,
     /// The kind of cloud, for a site that is reached through the source.
@@ -159,11 +221,11 @@ pub struct BootstrapSite {
 }
 
 impl BootstrapSite {
-    /// Its servers with their ports.
-    pub fn endpoints(&self) -> Vec<String> {
+    /// Its servers with their ports, this one where none is named.
+    pub fn endpoints(&self, port_default: u16) -> Vec<String> {
         let with_port = |server: &String| {
             let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            if has_port { server.clone() } else { format!("{server}:80") }
+            if has_port { server.clone() } else { format!("{server}:{port_default}") }
         };
         self.servers.iter().map(with_port).collect()
     }
@@ -275,10 +337,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_without_a_port_answer_at_80() {
+    fn servers_without_a_port_answer_at_the_usual_one() {
         let site: BootstrapSite =
             serde_json::from_str(r#"{"site":"a","servers":["one","two:8000"]}"#).expect("a site");
-        assert_eq!(site.endpoints(), ["one:80", "two:8000"]);
+        assert_eq!(site.endpoints(Transport::Http.port_default()), ["one:80", "two:8000"]);
+        assert_eq!(site.endpoints(Transport::Https.port_default()), ["one:443", "two:8000"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use backbeat_backends::coordination::zookeeper::ConnectError;
 use backbeat_backends::credentials::account::AccountError;
 use backbeat_backends::queue::QueueError;
+use backbeat_backends::tls::TlsError;
 
 use crate::config::ConfigError;
 
@@ -12,6 +13,9 @@ pub enum StartError {
     /// The configuration cannot be used.
     #[error("{0}")]
     Configuration(String),
+    /// Something that is needed and this process do not trust each other: certificates, users, passwords.
+    #[error("{0}")]
+    Denied(String),
     /// Something that is needed does not answer, or not as it should. It may later.
     #[error("{0}")]
     Unavailable(String),
@@ -29,6 +33,12 @@ impl From<AccountError> for StartError {
     }
 }
 
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
 impl From<ConnectError> for StartError {
     fn from(error: ConnectError) -> Self {
         let message = error.to_string();
@@ -36,15 +46,22 @@ impl From<ConnectError> for StartError {
             ConnectError::Invalid { .. } => {
                 Self::Configuration(format!("zookeeper.connectionString: {message}"))
             }
-            ConnectError::Unreachable { .. } | ConnectError::Denied { .. } | ConnectError::Failed { .. } => {
-                Self::Unavailable(message)
-            }
+            ConnectError::Denied { .. } | ConnectError::Distrust { .. } => Self::Denied(message),
+            ConnectError::Unreachable { .. } | ConnectError::Failed { .. } => Self::Unavailable(message),
         }
     }
 }
 
 impl From<QueueError> for StartError {
     fn from(error: QueueError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            QueueError::Denied(message) => Self::Denied(message),
+            QueueError::UnknownTopic(_)
+            | QueueError::PartitionCounts { .. }
+            | QueueError::Compacted(_)
+            | QueueError::PartitionsChanged { .. }
+            | QueueError::Left
+            | QueueError::Storage(_) => Self::Unavailable(error.to_string()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! reference 2.1).
 
 use backbeat_backends::coordination::InvalidPath;
+use backbeat_backends::http::Transport;
 use backbeat_backends::journal::Journal;
 use backbeat_backends::journal::bucketd::{BucketdConfig, BucketdJournal};
 use backbeat_backends::journal::dmd::{DmdConfig, DmdJournal};
@@ -10,9 +11,9 @@ use backbeat_core::id::{Provision, Seq};
 use backbeat_core::populator::Batch;
 use backbeat_core::time::Span;
 
-use super::StartError;
 use super::services::Services;
-use super::sites::plain;
+use super::sites::SOURCE_CERTIFICATES;
+use super::{StartError, secrets};
 use crate::config::{Bucketd, Dmd, QueuePopulator};
 use crate::driver::provisioning::ProvisioningNodes;
 
@@ -22,6 +23,8 @@ pub(super) enum LogSource {
     Bucketd {
         /// `host:port`.
         endpoint: String,
+        /// How it is spoken to.
+        transport: Transport,
         /// Sessions that are put among those to be shared out.
         sessions: Vec<u32>,
     },
@@ -60,9 +63,10 @@ impl LogSource {
                     Some(bucketd) => bucketd.clone(),
                     None => services.config.section("queuePopulator.bucketd")?,
                 };
-                plain(bucketd.transport, "queuePopulator.bucketd")?;
+                let transport =
+                    secrets::transport(&services.config, bucketd.transport, SOURCE_CERTIFICATES)?;
                 let endpoint = format!("{}:{}", bucketd.host, bucketd.port);
-                Ok(Self::Bucketd { endpoint, sessions: bucketd.raft_sessions })
+                Ok(Self::Bucketd { endpoint, transport, sessions: bucketd.raft_sessions })
             }
             "dmd" => {
                 let dmd: Dmd = match &section.dmd {
@@ -112,9 +116,12 @@ impl LogSource {
     pub(super) fn journal(&self, provision: &Provision) -> Option<Source> {
         let name = provision.as_str();
         match self {
-            Self::Bucketd { endpoint, .. } => {
+            Self::Bucketd { endpoint, transport, .. } => {
                 let session: u32 = name.parse().ok()?;
-                let journal = BucketdJournal::new(BucketdConfig::new(endpoint.as_str(), session));
+                let journal = BucketdJournal::new(BucketdConfig {
+                    transport: transport.clone(),
+                    ..BucketdConfig::new(endpoint.as_str(), session)
+                });
                 Some(Source {
                     journal: AnyJournal::Bucketd(Box::new(journal)),
                     log_id: format!("raft_{session}"),

@@ -10,6 +10,7 @@ mod log_source;
 mod populator;
 mod probes;
 mod processor;
+mod secrets;
 mod selection;
 mod services;
 mod sites;

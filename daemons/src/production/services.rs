@@ -1,7 +1,7 @@
 //! What all daemons of a process share: the configuration with its files, and the connections to Kafka, ZooKeeper and
 //! Redis.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use backbeat_backends::clock::WallClock;
 use backbeat_backends::coordination::NodePath;
 use backbeat_backends::coordination::lasting::Lasting;
 use backbeat_backends::coordination::zookeeper::ZooKeeperConfig;
-use backbeat_backends::credentials::Secret;
 use backbeat_backends::credentials::account::{Account, AccountFile};
-use backbeat_backends::queue::kafka::{KafkaConfig, KafkaQueue};
+use backbeat_backends::queue::kafka::{KafkaConfig, KafkaQueue, KafkaSecurity, KafkaUser, SaslMechanism};
 use backbeat_backends::stats::redis::{RedisAddress, RedisConfig, RedisPlace, RedisStats};
 
 use backbeat_core::id::Topic;
 use tokio::task::JoinHandle;
 
+use super::secrets::{beside, no_password, password, tls, tls_files};
 use super::{StartError, topics};
 use crate::config::{
-    Auth, BacklogMetrics, Config, Kafka, Locations, Metrics, Redis, Replication, Sentinels, ZooKeeper,
+    Auth, BacklogMetrics, Config, Kafka, Locations, Metrics, Redis, Replication, Sasl, Sentinels, ZooKeeper,
     settings,
 };
 use crate::driver::BACKLOG_PATH_DEFAULT;
@@ -75,14 +75,14 @@ impl Services {
             Some(_) => config.section("redis")?,
             None => Redis::default(),
         };
-        let redis = redis_config(&redis)?;
+        let redis = redis_config(&config, &redis)?;
         let locations = locations(&config)?;
         let replication = config.replication();
 
-        let zookeeper = zookeeper_config(zookeeper);
+        let zookeeper = zookeeper_config(&config, zookeeper)?;
         let coordination = Lasting::open(zookeeper.clone()).await?;
         let backlog = backlog(&kafka.backlog_metrics)?;
-        let cluster = kafka_config(&kafka);
+        let cluster = kafka_config(&config, &kafka)?;
         let topic_prefix = cluster.topic_prefix.clone();
         let queue = Arc::new(KafkaQueue::open(cluster).await?);
         let topics = settings::topics(&config);
@@ -142,12 +142,6 @@ impl Services {
     }
 }
 
-/// A file in the folder of the configuration.
-fn beside(config: &Config, name: &str) -> PathBuf {
-    let folder = config.file().and_then(Path::parent).unwrap_or_else(|| Path::new("conf"));
-    folder.join(name)
-}
-
 /// The locations, none if there is no file of them.
 fn locations(config: &Config) -> Result<Locations, StartError> {
     let file = beside(config, "locationConfig.json");
@@ -167,21 +161,31 @@ fn backlog(section: &BacklogMetrics) -> Result<(NodePath, Duration), StartError>
     Ok((node, interval.unwrap_or(Duration::from_mins(1)).max(Duration::from_secs(1))))
 }
 
-fn zookeeper_config(zookeeper: ZooKeeper) -> ZooKeeperConfig {
+fn zookeeper_config(root: &Config, zookeeper: ZooKeeper) -> Result<ZooKeeperConfig, StartError> {
+    const KEY: &str = "zookeeper.auth";
     let mut config = ZooKeeperConfig::new(zookeeper.connection_string);
     config.makes_namespace = zookeeper.auto_create_namespace;
     if let Some(time) = zookeeper.session_timeout_ms {
         config.session_time = Duration::from_millis(time);
     }
-    config
+    config.tls = tls(root, "zookeeper.tls", zookeeper.tls.as_ref())?;
+    if let Some(auth) = zookeeper.auth {
+        let password = password(root, KEY, auth.password.as_deref(), auth.password_file.as_deref())?;
+        config.digest = Some((auth.username, password.ok_or_else(|| no_password(KEY))?));
+    }
+    Ok(config)
 }
 
-fn kafka_config(kafka: &Kafka) -> KafkaConfig {
+fn kafka_config(root: &Config, kafka: &Kafka) -> Result<KafkaConfig, StartError> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut config = KafkaConfig::new(kafka.hosts.as_str());
     config.topic_prefix = variable("KAFKA_TOPIC_PREFIX").unwrap_or_default();
     config.replication_factor = kafka.replication_factor;
     config.rack.clone_from(&kafka.site);
+    config.security = KafkaSecurity {
+        tls: kafka.tls.as_ref().map(|files| tls_files(root, "kafka.tls", files)).transpose()?,
+        sasl: kafka.sasl.as_ref().map(|sasl| kafka_user(root, sasl)).transpose()?,
+    };
     config.properties.clone_from(&kafka.properties);
     if let Some(contexts) = variable("RDKAFKA_DEBUG_LOGS") {
         config.properties.insert("debug".to_owned(), contexts);
@@ -192,11 +196,26 @@ fn kafka_config(kafka: &Kafka) -> KafkaConfig {
     if let Some(bytes) = kafka.max_request_size {
         config.message_bytes_max = bytes;
     }
-    config
+    Ok(config)
 }
 
-fn redis_config(redis: &Redis) -> Result<RedisConfig, StartError> {
-    let secret = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(Secret::new);
+fn kafka_user(root: &Config, sasl: &Sasl) -> Result<KafkaUser, StartError> {
+    const KEY: &str = "kafka.sasl";
+    let mechanism = SaslMechanism::ALL.into_iter().find(|known| known.name() == sasl.mechanism);
+    let unknown = || {
+        let known = SaslMechanism::ALL.map(SaslMechanism::name).join(", ");
+        StartError::Configuration(format!("{KEY}.mechanism: {} is none of {known}", sasl.mechanism))
+    };
+    let mechanism = mechanism.ok_or_else(unknown)?;
+    let password = password(root, KEY, sasl.password.as_deref(), sasl.password_file.as_deref())?;
+    let password = password.ok_or_else(|| no_password(KEY))?;
+    Ok(KafkaUser { mechanism, name: sasl.username.clone(), password })
+}
+
+fn redis_config(root: &Config, redis: &Redis) -> Result<RedisConfig, StartError> {
+    let secret = |text: &Option<String>, file: &Option<String>| {
+        password(root, "redis", text.as_deref(), file.as_deref())
+    };
     let unusable = |server: &str| {
         StartError::Configuration(format!("redis.sentinels: {server:?} is not of the form host:port"))
     };
@@ -221,7 +240,7 @@ fn redis_config(redis: &Redis) -> Result<RedisConfig, StartError> {
         Some(addresses) => RedisPlace::Sentinels {
             addresses,
             name: redis.name.clone().unwrap_or_else(|| "backbeat".to_owned()),
-            password: secret(&redis.sentinel_password),
+            password: secret(&redis.sentinel_password, &redis.sentinel_password_file)?,
         },
         None => RedisPlace::Server(RedisAddress {
             host: redis.host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
@@ -229,7 +248,8 @@ fn redis_config(redis: &Redis) -> Result<RedisConfig, StartError> {
         }),
     };
     let mut config = RedisConfig::new(place);
-    config.password = secret(&redis.password);
+    config.password = secret(&redis.password, &redis.password_file)?;
+    config.tls = tls(root, "redis.tls", redis.tls.as_ref())?;
     Ok(config)
 }
 
@@ -239,7 +259,8 @@ mod tests {
 
     fn place(text: &str) -> Result<RedisPlace, String> {
         let redis = serde_json::from_str(text).expect("a section");
-        redis_config(&redis).map(|config| config.place).map_err(|error| error.to_string())
+        let root = Config::load(None, []).expect("the defaults are valid");
+        redis_config(&root, &redis).map(|config| config.place).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use backbeat_backends::credentials::account::{Account, StaticCredentials};
+use backbeat_backends::http::{Credentials, SignedClient, Transport};
 use backbeat_backends::objects::SitePair;
 use backbeat_backends::objects::cloudserver::{CloudServer, TimeLimits};
 
-use super::StartError;
 use super::services::Services;
-use crate::config::{BootstrapSite, Destination, Source, Transport};
+use super::{StartError, secrets};
+use crate::config::{BootstrapSite, Destination, Source};
 
 /// The region that requests are signed for: the servers do not compare it.
 const REGION: &str = "us-east-1";
+
+/// The key of the certificates towards the source and what belongs to it (replication reference 8.4).
+pub(super) const SOURCE_CERTIFICATES: &str = "internalCertFilePaths";
 
 /// How daemons reach a site.
 pub(super) type Client = CloudServer<StaticCredentials>;
@@ -19,6 +23,7 @@ pub(super) type Client = CloudServer<StaticCredentials>;
 /// The source.
 pub(super) struct SourceSite {
     endpoint: String,
+    transport: Transport,
     account: Account,
 }
 
@@ -27,14 +32,14 @@ impl SourceSite {
     pub(super) fn configured(services: &Services) -> Result<Self, StartError> {
         const KEY: &str = "extensions.replication.source";
         let source: Source = services.config.section(KEY)?;
-        plain(source.transport, KEY)?;
+        let transport = secrets::transport(&services.config, source.transport, SOURCE_CERTIFICATES)?;
         let account = services.account(&format!("{KEY}.auth"), &source.auth)?;
-        Ok(Self { endpoint: source.s3.endpoint(), account })
+        Ok(Self { endpoint: source.s3.endpoint(), transport, account })
     }
 
     /// A client of it.
     pub(super) fn client(&self) -> Client {
-        client(std::slice::from_ref(&self.endpoint), &self.account)
+        client(&self.transport, std::slice::from_ref(&self.endpoint), &self.account)
     }
 
     /// For machines that work with the source alone.
@@ -47,6 +52,8 @@ impl SourceSite {
 pub(super) struct Destinations {
     /// Who writes there.
     pub(super) account: Account,
+    transport: Transport,
+    port_default: u16,
 }
 
 impl Destinations {
@@ -56,27 +63,23 @@ impl Destinations {
     /// The destinations as configured.
     pub(super) fn configured(services: &Services) -> Result<Self, StartError> {
         let destination: Destination = services.config.section(Self::KEY)?;
-        plain(destination.transport, Self::KEY)?;
-        Ok(Self { account: services.account(&format!("{}.auth", Self::KEY), &destination.auth)? })
+        Ok(Self {
+            transport: secrets::transport(&services.config, destination.transport, "certFilePaths")?,
+            port_default: destination.transport.port_default(),
+            account: services.account(&format!("{}.auth", Self::KEY), &destination.auth)?,
+        })
     }
 
     /// A client of one of them.
     pub(super) fn client(&self, site: &BootstrapSite) -> Client {
-        client(&site.endpoints(), &self.account)
+        client(&self.transport, &site.endpoints(self.port_default), &self.account)
     }
 }
 
-fn client(endpoints: &[String], account: &Account) -> Client {
+fn client(transport: &Transport, endpoints: &[String], account: &Account) -> Client {
     let credentials = Arc::new(StaticCredentials::new(account.credentials.clone()));
-    CloudServer::new(endpoints, REGION, credentials, TimeLimits::default())
-}
-
-/// Refuses what is not built.
-pub(super) fn plain(transport: Transport, key: &str) -> Result<(), StartError> {
-    match transport {
-        Transport::Http => Ok(()),
-        Transport::Https => {
-            Err(StartError::Configuration(format!("{key}.transport: https is not supported yet")))
-        }
-    }
+    // The adapter signs with what its credentials are at the time.
+    let server =
+        |endpoint: &String| SignedClient::over(transport, endpoint, Credentials::new("", ""), REGION);
+    CloudServer::over(endpoints.iter().map(server).collect(), credentials, TimeLimits::default())
 }

@@ -12,6 +12,19 @@ use tempfile::TempDir;
 /// What a broker says when it is ready.
 const READY: &str = "Kafka Server started";
 
+/// A further listener of a broker.
+pub struct Door {
+    /// What is spoken there, by Kafka's names.
+    pub protocol: &'static str,
+    /// Its configuration, without what its names begin with.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+/// Behind the ports that the script takes.
+fn door_address(port: u16, number: usize) -> Result<String> {
+    Ok(format!("127.0.0.1:{}", port + 3 + u16::try_from(number)?))
+}
+
 /// A broker that may be killed and started again with what it has stored. It is a cluster by itself or one of several.
 pub struct OwnKafka {
     folder: PathBuf,
@@ -35,6 +48,43 @@ impl OwnKafka {
         Ok(Self { _own: Some(own), ..cluster.remove(0) })
     }
 
+    /// An empty broker that is a cluster by itself, with these doors beside the one that [`Self::address`] tells, and
+    /// with these users of SCRAM, each in the form `SCRAM-SHA-512=[name=NAME,password=PASSWORD]`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn protected(doors: &[Door], users: &[String]) -> Result<Self> {
+        let own = tempfile::tempdir()?;
+        let port = quiet_port()?;
+        let (mut listeners, mut told, mut protocols) = (String::new(), String::new(), String::new());
+        let mut properties = String::new();
+        for (number, door) in doors.iter().enumerate() {
+            let address = door_address(port, number)?;
+            write!(listeners, ",DOOR{number}://{address}")?;
+            write!(told, ",DOOR{number}://{address}")?;
+            write!(protocols, ",DOOR{number}:{}", door.protocol)?;
+            for (name, value) in &door.properties {
+                writeln!(properties, "listener.name.door{number}.{name}={value}")?;
+            }
+        }
+        fs::write(own.path().join("listeners"), format!("{listeners}\n{told}\n{protocols}\n"))?;
+        fs::write(own.path().join("properties"), properties)?;
+        fs::write(own.path().join("users"), users.iter().fold(String::new(), |all, user| all + user + "\n"))?;
+        let server = Server::new("Kafka", own.path());
+        let folder = own.path().to_path_buf();
+        let mut broker = Self { folder, port, member: 1, ports: vec![port], server, _own: Some(own) };
+        broker.resume()?;
+        Ok(broker)
+    }
+
+    /// Where a door is, by its number from 0.
+    ///
+    /// # Errors
+    /// If there cannot be so many.
+    pub fn door(&self, number: usize) -> Result<String> {
+        door_address(self.port, number)
+    }
+
     /// An empty cluster of `brokers` with so many `doors` each, beside the one that [`Self::address`] tells, and with its data in
     /// `folder`. Clients that come through a door are told to find each broker where `advertised` says: it is asked with
     /// the number of the door, from 0, and its address.
@@ -55,8 +105,7 @@ impl OwnKafka {
             if doors > 0 {
                 let (mut listeners, mut told, mut protocols) = (String::new(), String::new(), String::new());
                 for door in 0..doors {
-                    // Behind the ports that the script takes.
-                    let address = format!("127.0.0.1:{}", port + 3 + u16::try_from(door)?);
+                    let address = door_address(port, door)?;
                     write!(listeners, ",DOOR{door}://{address}")?;
                     write!(told, ",DOOR{door}://{}", advertised(door, &address)?)?;
                     write!(protocols, ",DOOR{door}:PLAINTEXT")?;

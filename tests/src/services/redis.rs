@@ -2,6 +2,7 @@
 
 use super::own::says;
 use super::{READY_TIME_MAX, quiet_port};
+use crate::authority::{Authority, Issued};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::env;
 use std::fs;
@@ -42,6 +43,27 @@ impl OwnRedis {
         Self::make(settings, false)
     }
 
+    /// A server that also listens at [`Self::protected_port`], where it says to be `own`, to those that `clients` issued
+    /// certificates for.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn protected(own: &Issued, clients: &Authority) -> Result<Self> {
+        let port = quiet_port()?;
+        let settings = vec![
+            format!("tls-port {}", port + 1),
+            format!("tls-cert-file {}", own.certificate.display()),
+            format!("tls-key-file {}", own.key.display()),
+            format!("tls-ca-cert-file {}", clients.file().display()),
+        ];
+        Self::at(port, settings, false)
+    }
+
+    /// The port of a protected one, on loopback.
+    pub fn protected_port(&self) -> u16 {
+        self.port + 1
+    }
+
     /// A sentinel with these lines in its configuration.
     ///
     /// # Errors
@@ -51,9 +73,12 @@ impl OwnRedis {
     }
 
     fn make(settings: &[&str], is_sentinel: bool) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
         let settings = settings.iter().map(|&line| line.to_owned()).collect();
-        let mut own = Self { folder, port: quiet_port()?, settings, is_sentinel, child: None };
+        Self::at(quiet_port()?, settings, is_sentinel)
+    }
+
+    fn at(port: u16, settings: Vec<String>, is_sentinel: bool) -> Result<Self> {
+        let mut own = Self { folder: tempfile::tempdir()?, port, settings, is_sentinel, child: None };
         own.resume()?;
         Ok(own)
     }

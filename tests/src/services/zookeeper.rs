@@ -2,6 +2,7 @@
 
 use super::own::{Server, says};
 use super::{quiet_port, script};
+use crate::authority::{Authority, Issued};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -18,11 +19,41 @@ impl OwnZookeeper {
     /// # Errors
     /// If it does not start.
     pub fn start() -> Result<Self> {
+        Self::make(None)
+    }
+
+    /// An empty server that also listens at [`Self::protected_address`], where it says to be `own`, to those that
+    /// `clients` issued certificates for.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn protected(own: &Issued, clients: &Authority) -> Result<Self> {
+        Self::make(Some((own, clients)))
+    }
+
+    fn make(protected: Option<(&Issued, &Authority)>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let server = Server::new("ZooKeeper", folder.path());
-        let mut own = Self { folder, port: quiet_port()?, server };
-        own.resume()?;
-        Ok(own)
+        let mut zookeeper = Self { folder, port: quiet_port()?, server };
+        if let Some((own, clients)) = protected {
+            let properties = format!(
+                "secureClientPort={}\nsecureClientPortAddress=127.0.0.1\n\
+                 serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
+                 ssl.keyStore.location={}\nssl.keyStore.type=PEM\n\
+                 ssl.trustStore.location={}\nssl.trustStore.type=PEM\nssl.clientAuth=need\n",
+                zookeeper.port + 1,
+                own.both.display(),
+                clients.file().display(),
+            );
+            std::fs::write(zookeeper.folder.path().join("properties"), properties)?;
+        }
+        zookeeper.resume()?;
+        Ok(zookeeper)
+    }
+
+    /// Where a protected one listens besides, `host:port`.
+    pub fn protected_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 1)
     }
 
     /// Where it listens, `host:port`.

@@ -72,7 +72,7 @@ impl System {
 }
 
 /// Runs a daemon that must not start, and gives its exit code and its last line.
-fn fails(fleet: &Fleet, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+pub(crate) fn fails(fleet: &Fleet, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = fleet.run(arguments)?;
     let said = String::from_utf8_lossy(&output.stderr);
     Ok((output.status.code(), said.lines().last().unwrap_or_default().to_owned()))
@@ -116,7 +116,9 @@ fn refused(places: &Places) -> Result<()> {
     )?;
     let cloud = json!([{"site": "aws", "type": "aws_s3"}]);
     expect(LIST, cloud, processor, "site aws is of type aws_s3")?;
-    expect("/extensions/replication/source/transport", json!("https"), processor, "source.transport: https")?;
+    expect("/kafka/tls", json!({"ca": "nowhere.pem"}), processor, "kafka.tls.ca: ")?;
+    let user = json!({"mechanism": "PLAIN", "username": "someone"});
+    expect("/kafka/sasl", user, processor, "kafka.sasl.password: missing")?;
     let role = json!({"type": "role", "vault": {"host": "v", "port": 1}});
     expect("/extensions/replication/source/auth", role, processor, "source.auth.type: role")?;
     expect("/extensions/replication/source/s3", json!({}), processor, "missing field `host`")?;
@@ -126,10 +128,10 @@ fn refused(places: &Places) -> Result<()> {
 }
 
 /// A client of one site.
-struct Client(SignedClient);
+pub(crate) struct Client(SignedClient);
 
 impl Client {
-    fn at(address: &str) -> Self {
+    pub(crate) fn at(address: &str) -> Self {
         Self(SignedClient::new(address, Credentials::new(ACCESS_KEY, SECRET_KEY), REGION))
     }
 
@@ -137,7 +139,7 @@ impl Client {
         self.0.fetch(request, TIME_MAX, 1 << 20).await.context("no answer")
     }
 
-    async fn put(&self, path: &str, query: Option<&str>, body: &str) -> Result<()> {
+    pub(crate) async fn put(&self, path: &str, query: Option<&str>, body: &str) -> Result<()> {
         let mut request = Request::new(Method::PUT, path).body(Body::full(body.to_owned()));
         if let Some(query) = query {
             request = request.query(query, "");
@@ -147,11 +149,19 @@ impl Client {
         Ok(())
     }
 
-    async fn make_bucket(&self, name: &str) -> Result<()> {
+    pub(crate) async fn make_bucket(&self, name: &str) -> Result<()> {
         let path = format!("/{name}");
         self.put(&path, None, "").await?;
         let versioning = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
         self.put(&path, Some("versioning"), versioning).await
+    }
+
+    /// Has everything in a bucket replicated to the bucket of the same name at `sites`.
+    pub(crate) async fn replicate(&self, bucket: &str, sites: &str) -> Result<()> {
+        let rules = format!(
+            "<ReplicationConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Role>arn:aws:iam::000000000000:role/backbeat</Role><Rule><ID>r</ID><Status>Enabled</Status><Prefix></Prefix><Destination><Bucket>arn:aws:s3:::{bucket}</Bucket><StorageClass>{sites}</StorageClass></Destination></Rule></ReplicationConfiguration>"
+        );
+        self.put(&format!("/{bucket}"), Some("replication"), &rules).await
     }
 
     /// The replication status of an object, `none` if it has none; nothing if there is no object.
@@ -162,7 +172,7 @@ impl Client {
         Ok(answer.status().is_success().then(|| status.to_owned()))
     }
 
-    async fn wait_for(&self, path: &str, wanted: &str) -> Result<()> {
+    pub(crate) async fn wait_for(&self, path: &str, wanted: &str) -> Result<()> {
         let until = Instant::now() + TIME_MAX;
         loop {
             let status = self.status(path).await?;
@@ -201,10 +211,7 @@ fn follow(places: &Places) -> Result<()> {
             target.make_bucket(BUCKET).await?;
         }
         source.make_bucket(BUCKET).await?;
-        let rules = format!(
-            "<ReplicationConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Role>arn:aws:iam::000000000000:role/backbeat</Role><Rule><ID>r</ID><Status>Enabled</Status><Prefix></Prefix><Destination><Bucket>arn:aws:s3:::{BUCKET}</Bucket><StorageClass>paris,tokyo</StorageClass></Destination></Rule></ReplicationConfiguration>"
-        );
-        source.put(&format!("/{BUCKET}"), Some("replication"), &rules).await?;
+        source.replicate(BUCKET, "paris,tokyo").await?;
 
         let daemons = system.fleet.start_ready(&["run", "--all"])?;
         let first = format!("/{BUCKET}/first");

@@ -5,7 +5,9 @@ mod change_stream;
 mod consumers;
 mod daemons;
 mod kafka;
+mod kafka_security;
 mod populator;
+mod protected;
 mod provisioning;
 mod record_log;
 mod redis;
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     let mut tests = redis::tests(&services);
     tests.extend(zookeeper::tests(&services));
     tests.extend(kafka::tests(&services));
+    tests.extend(kafka_security::tests());
+    tests.extend(protected::tests(&services));
     tests.extend(consumers::tests(&services));
     tests.extend(daemons::tests(&services));
     tests.extend(change_stream::tests(&services));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::credentials::Secret;
+use crate::tls::Tls;
 
 /// How to reach ZooKeeper.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct ZooKeeperConfig {
     pub answer_time_max: Duration,
     /// User and password: nodes are made for that user alone.
     pub digest: Option<(String, Secret)>,
+    /// The servers are spoken to over TLS.
+    pub tls: Option<Tls>,
 }
 
 impl ZooKeeperConfig {
@@ -30,6 +33,7 @@ impl ZooKeeperConfig {
             session_time: Duration::from_secs(30),
             answer_time_max: Duration::from_secs(10),
             digest: None,
+            tls: None,
         }
     }
 
@@ -61,6 +65,13 @@ pub(super) struct Place {
     pub(super) folder: String,
 }
 
+impl Place {
+    /// The hosts of the servers, without their ports.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.servers.split(',').map(|server| server.rsplit_once(':').map_or(server, |(host, _)| host))
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.servers, self.folder)
@@ -89,6 +100,16 @@ pub enum ConnectError {
         place: String,
         /// What the server said.
         code: String,
+    },
+    /// Server and client do not trust each other.
+    #[error(
+        "ZooKeeper at {server}: no protected connection: {reason}; look at the authorities, the certificates and their keys"
+    )]
+    Distrust {
+        /// The server that said so, or was not believed.
+        server: String,
+        /// Who does not trust whom, and why.
+        reason: String,
     },
     /// The connection string is none.
     #[error("ZooKeeper connection {connection:?} is not `host:port[,host:port...][/folder]`: {reason}")]

@@ -15,16 +15,21 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use zookeeper_client::{
     Acls, AddWatchMode, Client, Connector, CreateMode, CreateSequence, Error, EventType, SessionState, Stat,
+    TlsOptions,
 };
 
 use super::lasting::Sessions;
 use super::{Coordination, Expect, Lifetime, Node, NodePath, NodeVersion, Watch};
+use crate::tls::{self, Tls};
 use config::Place;
 pub use config::{ConnectError, ZooKeeperConfig};
 use outcome::refusal;
 
 /// How often missing parents are made, should somebody delete them meanwhile.
 const PARENTS_ATTEMPTS: usize = 3;
+
+/// Where servers listen that are named without a port.
+const PORT_DEFAULT: u16 = 2_181;
 
 /// A session with ZooKeeper.
 #[derive(Debug)]
@@ -59,8 +64,11 @@ impl ZooKeeperSession {
         if let Some((user, password)) = &config.digest {
             connector = connector.with_auth("digest", format!("{user}:{}", password.expose()).as_bytes());
         }
+        if let Some(tls) = &config.tls {
+            connector = connector.with_tls(protected(tls, &place)?);
+        }
         let acls = if config.digest.is_some() { Acls::creator_all() } else { Acls::anyone_all() };
-        let opened = open(connector, &place, config.makes_namespace, acls);
+        let opened = open(connector, config, &place, acls);
         let unreachable =
             || ConnectError::Unreachable { servers: place.servers.clone(), within: config.answer_time_max };
         let client = match timeout(config.answer_time_max, opened).await {
@@ -68,7 +76,7 @@ impl ZooKeeperSession {
             // Without a server the client gives up after the time of the session that it wanted.
             Err(_)
             | Ok(Err(Error::Timeout | Error::NoHosts | Error::ConnectionLoss | Error::SessionExpired)) => {
-                return Err(unreachable());
+                return Err(distrust(config, &place).await.unwrap_or_else(unreachable));
             }
             Ok(Err(Error::BadArguments(reason))) => {
                 let (connection, reason) = (config.connection.clone(), reason.to_string());
@@ -176,15 +184,19 @@ impl ZooKeeperSession {
 /// Opens a session whose paths are below the folder.
 async fn open(
     connector: Connector,
+    config: &ZooKeeperConfig,
     place: &Place,
-    makes_folder: bool,
     acls: Acls<'static>,
 ) -> Result<Client, Error> {
-    let client = connector.connect(&place.servers).await?;
+    let client = if config.tls.is_some() {
+        connector.secure_connect(&place.servers).await?
+    } else {
+        connector.connect(&place.servers).await?
+    };
     if place.folder.is_empty() {
         return Ok(client);
     }
-    if makes_folder {
+    if config.makes_namespace {
         client.mkdir(&place.folder, &CreateMode::Persistent.with_acls(acls)).await?;
     } else if client.check_stat(&place.folder).await?.is_none() {
         tracing::warn!(
@@ -194,6 +206,36 @@ async fn open(
         );
     }
     client.chroot(place.folder.clone()).map_err(|_| Error::BadArguments(&"the folder is no path"))
+}
+
+/// What the client is told of TLS.
+fn protected(tls: &Tls, place: &Place) -> Result<TlsOptions, ConnectError> {
+    let unusable =
+        |reason: &str| ConnectError::Distrust { server: place.servers.clone(), reason: reason.to_owned() };
+    // The client takes a host for a name without asking whether it can be one.
+    if let Some(host) = place.hosts().find(|host| !tls::is_server_name(host)) {
+        return Err(unusable(&format!("{host:?} is no name that a certificate could have")));
+    }
+    let authorities = tls.authorities().ok_or_else(|| unusable("no file of authorities is named"))?;
+    let options = TlsOptions::new().with_pem_ca(authorities);
+    let options = options.and_then(|options| match tls.identity() {
+        Some(own) => options.with_pem_identity(&own.certificate, &own.key),
+        None => Ok(options),
+    });
+    options.map_err(|error| unusable(&error.to_string()))
+}
+
+/// Whether it is distrust that keeps the servers from answering: the client does not tell.
+async fn distrust(config: &ZooKeeperConfig, place: &Place) -> Option<ConnectError> {
+    let tls = config.tls.as_ref()?;
+    for server in place.servers.split(',') {
+        let address =
+            if server.contains(':') { server.to_owned() } else { format!("{server}:{PORT_DEFAULT}") };
+        if let Some(reason) = tls.distrust_at(&address).await {
+            return Some(ConnectError::Distrust { server: address, reason });
+        }
+    }
+    None
 }
 
 fn version(found: i32) -> NodeVersion {

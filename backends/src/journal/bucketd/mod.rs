@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Journal;
 use super::pace::Pace;
-use crate::http::{ClientError, Credentials, Request, SignedClient};
+use crate::http::{ClientError, Credentials, Request, SignedClient, Transport};
 use crate::site::raft_log::WAIT;
 use page::{Page, PageError};
 
@@ -43,8 +43,10 @@ const CHECK_TIME: Duration = Duration::from_secs(1);
 /// Where a raft log is.
 #[derive(Clone, Debug)]
 pub struct BucketdConfig {
-    /// `host:port`, plain HTTP.
+    /// `host:port`.
     pub endpoint: String,
+    /// How it is spoken to.
+    pub transport: Transport,
     /// The number of the raft session.
     pub session: u32,
     /// Keys and region, to read through a site (`/_/metadata/admin/...`) instead of from bucketd, which asks nobody who
@@ -57,7 +59,13 @@ pub struct BucketdConfig {
 impl BucketdConfig {
     /// The log of a session of the bucketd at `endpoint`.
     pub fn new(endpoint: impl Into<String>, session: u32) -> Self {
-        Self { endpoint: endpoint.into(), session, signer: None, answer_time_max: Duration::from_secs(30) }
+        Self {
+            endpoint: endpoint.into(),
+            transport: Transport::Http,
+            session,
+            signer: None,
+            answer_time_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -115,7 +123,7 @@ impl BucketdJournal {
             config.signer.unwrap_or_else(|| (Credentials::new("", ""), String::new()));
         let base = if is_signed { "/_/metadata/admin" } else { "/_" };
         Self {
-            client: SignedClient::new(config.endpoint, credentials, region),
+            client: SignedClient::over(&config.transport, config.endpoint, credentials, region),
             is_signed,
             path: format!("{base}/raft_sessions/{}/log", config.session),
             session: config.session,
@@ -304,7 +312,9 @@ fn failure(error: &ClientError) -> Failure {
         ClientError::Invalid { .. } => {
             Failure::Refused(Refusal::new(RefusalKind::Invalid, error.to_string()))
         }
-        ClientError::Connect { .. } | ClientError::Broken { .. } => unavailable(error.to_string()),
+        ClientError::Connect { .. } | ClientError::Distrust { .. } | ClientError::Broken { .. } => {
+            unavailable(error.to_string())
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl KafkaJournal {
         if let Some(client) = &reader.client {
             return Ok(Arc::clone(client));
         }
-        let client: Client = self.config.cluster.following(READER).create_with_context(Asking)?;
+        let client: Client = self.config.cluster.following(READER).create_with_context(Asking::default())?;
         Ok(Arc::clone(reader.client.insert(Arc::new(client))))
     }
 

@@ -27,6 +27,9 @@ pub(super) fn without_answer<T>(error: &ClientError) -> Ending<T> {
         ClientError::Connect { .. } => {
             Ending::Refused(Refusal::new(RefusalKind::Unavailable, "ConnectionFailed"))
         }
+        ClientError::Distrust { message, .. } => {
+            Ending::Refused(Refusal::new(RefusalKind::Unavailable, format!("TlsFailed: {message}")))
+        }
         ClientError::Invalid { message, .. } => {
             Ending::Refused(Refusal::new(RefusalKind::Invalid, message.clone()))
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use super::security::KafkaSecurity;
 use crate::queue::{MESSAGE_BYTES_MAX, QueueError};
 
 /// Properties that the promises of the adapter rest on, and those that it has fields for: nobody else sets them.
@@ -65,7 +66,9 @@ pub struct KafkaConfig {
     pub member: Option<String>,
     /// The rack of this process (`kafka.site`): messages are read from a follower there, if there is one.
     pub rack: Option<String>,
-    /// Further properties of librdkafka, for example those of TLS and SASL, by its names.
+    /// How brokers are spoken to.
+    pub security: KafkaSecurity,
+    /// Further properties of librdkafka, by its names.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -84,6 +87,7 @@ impl KafkaConfig {
             drain_time_max: Duration::from_secs(30),
             member: None,
             rack: None,
+            security: KafkaSecurity::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -95,7 +99,7 @@ impl KafkaConfig {
                 "the Kafka property {own} cannot be set by hand: remove it"
             )));
         }
-        Ok(())
+        self.security.check(self.properties.keys())
     }
 
     fn client(&self) -> ClientConfig {
@@ -109,6 +113,7 @@ impl KafkaConfig {
             .set("reconnect.backoff.max.ms", "1000")
             // How soon a changed topic is noticed.
             .set("topic.metadata.refresh.interval.ms", "5000");
+        self.security.apply(&mut client);
         client
     }
 
@@ -208,6 +213,7 @@ impl fmt::Debug for KafkaConfig {
             .field("hosts", &self.hosts)
             .field("topic_prefix", &self.topic_prefix)
             .field("member", &self.member)
+            .field("security", &self.security)
             .field("properties", &self.properties.keys())
             .finish_non_exhaustive()
     }

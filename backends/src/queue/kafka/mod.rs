@@ -17,6 +17,7 @@ mod outcome;
 mod producer;
 mod reading;
 mod reaper;
+mod security;
 mod start;
 mod table;
 mod topics;
@@ -27,11 +28,12 @@ pub(crate) use context::Asking;
 pub(crate) use outcome::question_ended;
 pub use producer::KafkaProducer;
 pub(crate) use reaper::bury;
+pub use security::{KafkaSecurity, KafkaUser, SaslMechanism};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Epoch, Topic};
@@ -47,6 +49,9 @@ use self::topics::{Topics, Wanted, unknown};
 #[cfg(doc)]
 use super::{ConsumerEvent, Retention};
 use super::{Group, Positions, Queue, QueueError, Slot, TopicSpec};
+
+/// How long a broker is waited for before it is looked what went wrong.
+const REACH_WAIT: Duration = Duration::from_millis(200);
 
 /// A queue in Kafka. Clones share their clients.
 #[derive(Clone)]
@@ -77,17 +82,11 @@ impl KafkaQueue {
         let open = move || -> Result<Asked, QueueError> {
             let config = for_clients;
             let failed = |error| QueueError::Storage(format!("kafka at {}: {error}", config.hosts));
-            let admin = config.asking().create_with_context(Asking).map_err(failed)?;
-            let asking: BaseConsumer<Asking> = config.asking().create_with_context(Asking).map_err(failed)?;
-            let answer_time_max = config.answer_time_max;
-            if asking.client().fetch_cluster_id(answer_time_max).is_none() {
-                let silence = format!(
-                    "kafka at {}: no broker answers within {answer_time_max:?}, look at the hosts and at them",
-                    config.hosts
-                );
-                return Err(QueueError::Storage(silence));
-            }
-            let topics = Topics { admin, asking, answer_time_max };
+            let asking: BaseConsumer<Asking> =
+                config.asking().create_with_context(Asking::default()).map_err(failed)?;
+            reach(&config, &asking)?;
+            let admin = config.asking().create_with_context(Asking::default()).map_err(failed)?;
+            let topics = Topics { admin, asking, answer_time_max: config.answer_time_max };
             Ok(Asked { config, topics, readers: Mutex::default() })
         };
         let asked = blocking(open).await?;
@@ -101,7 +100,12 @@ impl KafkaQueue {
     /// Asks on a thread that may block.
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Asked) -> T + Send + 'static) -> T {
         let asked = self.0.asking.clone().expect("only a drop takes it");
-        blocking(move || question(&asked)).await
+        let ask = move || {
+            // What the client says by itself comes into the log only if somebody listens.
+            listen(&asked.topics.asking);
+            question(&asked)
+        };
+        blocking(ask).await
     }
 
     /// Looks at a topic, and remembers how many partitions it has.
@@ -232,7 +236,8 @@ impl Asked {
         if let Some(reader) = readers.get(group) {
             return Ok(Arc::clone(reader));
         }
-        let reader: BaseConsumer<Asking> = self.config.reading(group.as_str()).create_with_context(Asking)?;
+        let reader: BaseConsumer<Asking> =
+            self.config.reading(group.as_str()).create_with_context(Asking::default())?;
         let reader = Arc::new(reader);
         readers.insert(group.clone(), Arc::clone(&reader));
         Ok(reader)
@@ -243,6 +248,45 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(asked) = self.asking.take() {
             bury(asked, |_| {});
+        }
+    }
+}
+
+/// Hears what the client says by itself, as far as it waits.
+fn listen(client: &BaseConsumer<Asking>) {
+    const LINES_MAX: usize = 100;
+    for _ in 0..LINES_MAX {
+        drop(client.poll(Duration::ZERO));
+    }
+}
+
+/// Waits until a broker answers; blocks.
+fn reach(config: &KafkaConfig, asking: &BaseConsumer<Asking>) -> Result<(), QueueError> {
+    let until = Instant::now() + config.answer_time_max;
+    loop {
+        if asking.client().fetch_cluster_id(REACH_WAIT).is_some() {
+            return Ok(());
+        }
+        listen(asking);
+        let heard = asking.context().heard();
+        let is_late = Instant::now() >= until;
+        match heard.distrust {
+            // The others may trust us, unless there are no others.
+            Some(why) if heard.is_alone || is_late => {
+                let told = format!(
+                    "kafka at {}: {why}; look at the authorities, the certificate, the user and the password",
+                    config.hosts
+                );
+                return Err(QueueError::Denied(told));
+            }
+            None if is_late => {
+                let silence = format!(
+                    "kafka at {}: no broker answers within {:?}, look at the hosts and at them",
+                    config.hosts, config.answer_time_max
+                );
+                return Err(QueueError::Storage(silence));
+            }
+            Some(_) | None => {}
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn read(
     topic: &str,
     partition: i32,
 ) -> KafkaResult<Vec<(Bytes, Bytes)>> {
-    let client: BaseConsumer<Asking> = config.reading(READER).create_with_context(Asking)?;
+    let client: BaseConsumer<Asking> = config.reading(READER).create_with_context(Asking::default())?;
     // What was acknowledged before is below this end.
     let (begin, end) = topics.bounds(topic, partition)?;
     let mut newest = BTreeMap::new();

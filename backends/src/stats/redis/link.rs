@@ -6,8 +6,8 @@ use std::time::Duration;
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult,
-    cmd,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo as _,
+    RedisConnectionInfo, RedisResult, TlsCertificates, cmd,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::outcome::{is_end, refusal, unreachable};
 use super::{RedisAddress, RedisConfig, RedisPlace};
 use crate::credentials::Secret;
+use crate::tls::Tls;
 
 /// For so long after an attempt that failed, nobody else is made to wait for another one.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -94,7 +95,7 @@ impl Link {
     pub(super) async fn listener(&self, channel: &str) -> Result<PubSub, Refusal> {
         self.within(async {
             let address = self.master().await?;
-            let client = client(&address, self.config.password.as_ref())?;
+            let client = self.client(&address, self.config.password.as_ref())?;
             let mut listener = client.get_async_pubsub().await.map_err(|error| unreachable(&error))?;
             listener.subscribe(channel).await.map_err(|error| unreachable(&error))?;
             Ok(listener)
@@ -129,10 +130,28 @@ impl Link {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.config.dial_time_max))
             .set_response_timeout(Some(self.config.answer_time_max));
-        client(address, password)?
+        self.client(address, password)?
             .get_multiplexed_async_connection_with_config(&settings)
             .await
             .map_err(|error| unreachable(&error))
+    }
+
+    fn client(&self, address: &RedisAddress, password: Option<&Secret>) -> Result<Client, Refusal> {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(password) = password {
+            settings = settings.set_password(password.expose());
+        }
+        let (host, port) = (address.host.clone(), address.port);
+        let place = match &self.config.tls {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        };
+        let info = place.into_connection_info().map(|info| info.set_redis_settings(settings));
+        let client = info.and_then(|info| match &self.config.tls {
+            None => Client::open(info),
+            Some(tls) => Client::build_with_tls(info, certificates(tls)),
+        });
+        client.map_err(|_| Refusal::new(RefusalKind::Invalid, "InvalidRedisAddress"))
     }
 
     /// Where to write.
@@ -184,13 +203,10 @@ impl Link {
     }
 }
 
-fn client(address: &RedisAddress, password: Option<&Secret>) -> Result<Client, Refusal> {
-    let mut settings = RedisConnectionInfo::default();
-    if let Some(password) = password {
-        settings = settings.set_password(password.expose());
-    }
-    ConnectionAddr::Tcp(address.host.clone(), address.port)
-        .into_connection_info()
-        .and_then(|info| Client::open(info.set_redis_settings(settings)))
-        .map_err(|_| Refusal::new(RefusalKind::Invalid, "InvalidRedisAddress"))
+fn certificates(tls: &Tls) -> TlsCertificates {
+    let own = tls.identity().map(|own| ClientTlsConfig {
+        client_cert: own.certificate.clone().into_bytes(),
+        client_key: own.key.clone().into_bytes(),
+    });
+    TlsCertificates { client_tls: own, root_cert: tls.authorities().map(|text| text.as_bytes().to_vec()) }
 }

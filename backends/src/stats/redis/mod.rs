@@ -20,6 +20,7 @@ use redis::{Cmd, FromRedisValue, cmd, pipe};
 use self::link::Link;
 use super::{ScoreRange, Scored, Stats, Subscription};
 use crate::credentials::Secret;
+use crate::tls::Tls;
 
 /// The largest whole number up to which Redis, whose scores are floating point, tells all apart.
 const SCORE_MAX: i64 = 1 << 53;
@@ -71,6 +72,8 @@ pub struct RedisConfig {
     pub place: RedisPlace,
     /// The server's password.
     pub password: Option<Secret>,
+    /// Servers and sentinels are spoken to over TLS.
+    pub tls: Option<Tls>,
     /// What every key and channel begins with; empty where others are to find them.
     pub prefix: String,
     /// How long finding the server and connecting to it may take.
@@ -85,6 +88,7 @@ impl RedisConfig {
         Self {
             place,
             password: None,
+            tls: None,
             prefix: String::new(),
             dial_time_max: Duration::from_secs(2),
             answer_time_max: Duration::from_secs(5),

@@ -3,6 +3,8 @@
 use backbeat_core::call::{Refusal, RefusalKind};
 use redis::{ErrorKind, RedisError};
 
+use crate::tls::distrust;
+
 /// The refusal that an error stands for, or none if the server may have done what it was asked.
 ///
 /// Codes are the server's, without its text, which may repeat what it was sent.
@@ -40,6 +42,9 @@ pub(super) fn is_end(error: &RedisError) -> bool {
 
 /// Why a server could not be connected to.
 pub(super) fn unreachable(error: &RedisError) -> Refusal {
+    if let Some(why) = distrust(error) {
+        return Refusal::new(RefusalKind::Unavailable, format!("TlsFailed: {why}"));
+    }
     refusal(error).unwrap_or_else(|| {
         let code = match error {
             error if error.is_connection_refusal() => "ConnectionRefused",
