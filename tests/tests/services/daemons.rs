@@ -71,11 +71,11 @@ impl System {
     }
 }
 
-/// Runs a daemon that must not start, and gives its exit code and its last line.
+/// Runs a daemon that must not start, and gives its exit code and what it said. The client of Kafka, in threads of its own, may
+/// still say something after the reason.
 pub(crate) fn fails(fleet: &Fleet, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = fleet.run(arguments)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.code(), said.lines().last().unwrap_or_default().to_owned()))
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn missing(places: &Places) -> Result<()> {
