@@ -17,3 +17,4 @@ pub mod queue;
 pub mod site;
 pub mod stats;
 pub mod tls;
+mod xml;

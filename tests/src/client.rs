@@ -35,6 +35,18 @@ pub fn aws() -> Result<PathBuf, String> {
         .ok_or_else(|| "no aws command (./ci/test installs one into target/venv)".to_owned())
 }
 
+/// The program of a moto that serves, or what is missing: beside that Python, else on the path.
+pub fn moto() -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let beside = python().ok().and_then(|python| Some(python.parent()?.to_path_buf()));
+    beside
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join("moto_server"))
+        .find(|program| program.is_file())
+        .ok_or_else(|| "no moto_server (./ci/test installs one into target/venv)".to_owned())
+}
+
 /// The directory of an `rclone` command, or what is missing.
 pub fn rclone() -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();

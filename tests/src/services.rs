@@ -5,11 +5,13 @@
 //! folders of their own.
 
 mod kafka;
+mod moto;
 mod own;
 mod redis;
 mod zookeeper;
 
 pub use kafka::{Door, OwnKafka};
+pub use moto::OwnMoto;
 pub use redis::{OwnRedis, redis_program};
 pub use zookeeper::OwnZookeeper;
 

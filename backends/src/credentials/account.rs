@@ -66,7 +66,7 @@ pub enum AccountError {
     },
 }
 
-/// An account with its keys.
+/// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Its name in the configuration.
@@ -79,8 +79,6 @@ pub struct Account {
     pub canonical_id: String,
     /// Its display name: the `owner-display-name` of objects.
     pub display_name: String,
-    /// Its keys.
-    pub credentials: Credentials,
 }
 
 #[derive(Deserialize)]
@@ -150,42 +148,59 @@ impl AccountFile {
         Ok(Self { path: path.to_owned(), accounts: form.accounts })
     }
 
-    /// The account named `name`, complete.
-    pub fn account(&self, name: &str) -> Result<Account, AccountError> {
-        let path = || self.path.clone();
-        let Some(form) = self.accounts.iter().find(|form| form.name == name) else {
-            let known: Vec<String> = self.accounts.iter().map(|form| format!("{:?}", form.name)).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(AccountError::UnknownAccount { path: path(), name: name.to_owned(), known });
-        };
+    /// The account named `name` and its keys, complete.
+    pub fn account(&self, name: &str) -> Result<(Account, Credentials), AccountError> {
+        let (form, account) = (self.form(name)?, self.identity(name)?);
         let keys = match &form.keys {
             Some(KeysForm::One(keys)) => Some(keys),
             Some(KeysForm::Several(keys)) => keys.first(),
             None => None,
         };
         let (access, secret) = keys.map_or(("", ""), |keys| (&keys.access, &keys.secret));
-        for (member, value) in [
-            ("arn", form.arn.as_str()),
-            ("canonicalID", &form.canonical_id),
-            ("displayName", &form.display_name),
-            ("keys.access", access),
-            ("keys.secret", secret),
-        ] {
-            if value.is_empty() {
-                return Err(AccountError::Missing { path: path(), name: name.to_owned(), member });
-            }
-        }
+        self.all_there(name, &[("keys.access", access), ("keys.secret", secret)])?;
+        Ok((account, Credentials::lasting(access, secret)))
+    }
+
+    /// The account named `name`, which need have no keys.
+    pub fn identity(&self, name: &str) -> Result<Account, AccountError> {
+        let form = self.form(name)?;
+        let members =
+            [("arn", &*form.arn), ("canonicalID", &*form.canonical_id), ("displayName", &*form.display_name)];
+        self.all_there(name, &members)?;
         let id = form.arn.split(':').nth(4).filter(|id| !id.is_empty());
-        let malformed =
-            || AccountError::MalformedArn { path: path(), name: name.to_owned(), arn: form.arn.clone() };
+        let malformed = || AccountError::MalformedArn {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            arn: form.arn.clone(),
+        };
         Ok(Account {
             name: form.name.clone(),
             arn: form.arn.clone(),
             id: id.ok_or_else(malformed)?.to_owned(),
             canonical_id: form.canonical_id.clone(),
             display_name: form.display_name.clone(),
-            credentials: Credentials::lasting(access, secret),
         })
+    }
+
+    fn form(&self, name: &str) -> Result<&AccountForm, AccountError> {
+        let known = || {
+            let known: Vec<String> = self.accounts.iter().map(|form| format!("{:?}", form.name)).collect();
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        };
+        self.accounts.iter().find(|form| form.name == name).ok_or_else(|| AccountError::UnknownAccount {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            known: known(),
+        })
+    }
+
+    fn all_there(&self, name: &str, members: &[(&'static str, &str)]) -> Result<(), AccountError> {
+        match members.iter().find(|(_, value)| value.is_empty()) {
+            None => Ok(()),
+            Some(&(member, _)) => {
+                Err(AccountError::Missing { path: self.path.clone(), name: name.to_owned(), member })
+            }
+        }
     }
 }
 
@@ -231,10 +246,13 @@ mod tests {
 
     #[test]
     fn an_account_is_read_with_its_id_from_the_arn() {
-        let account = parse(FILE).expect("valid").account("Bart").expect("complete");
+        let (account, keys) = parse(FILE).expect("valid").account("Bart").expect("complete");
         assert_eq!((account.id.as_str(), account.canonical_id.as_str()), ("123456789012", "79a5"));
-        assert_eq!(account.credentials.access_key, "accessKey1");
-        assert!(!format!("{account:?}").contains("verySecretKey1"));
+        assert_eq!(keys.access_key, "accessKey1");
+        assert!(!format!("{account:?} {keys:?}").contains("verySecretKey1"));
+        // A role is assumed in the name of an account that has no keys of its own.
+        let account = parse(FILE).expect("valid").identity("Lisa").expect("it has all that names it");
+        assert_eq!(account.canonical_id, "79a6");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 pub mod account;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod file;
 pub mod memory;
+pub mod renewing;
+pub mod sts;
 
 use std::fmt;
 use std::future::Future;

@@ -110,16 +110,22 @@ impl ClientError {
     }
 }
 
+/// The service that is signed for unless another one is named.
+const S3: &str = "s3";
+
 /// What is sent along.
 pub struct Body {
     bytes: u64,
+    /// All of it, if it is in memory.
+    whole: Option<Bytes>,
     stream: Stream,
 }
 
 impl Body {
     /// Nothing.
     pub fn empty() -> Self {
-        Self { bytes: 0, stream: Empty::new().map_err(|never| match never {}).boxed_unsync() }
+        let stream = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Self { bytes: 0, whole: Some(Bytes::new()), stream }
     }
 
     /// Bytes that are in memory.
@@ -127,6 +133,7 @@ impl Body {
         let bytes = bytes.into();
         Self {
             bytes: bytes.len() as u64,
+            whole: Some(bytes.clone()),
             stream: Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
         }
     }
@@ -137,7 +144,8 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self { bytes, stream: stream.map_err(|error| Interrupted::from(error.into())).boxed_unsync() }
+        let stream = stream.map_err(|error| Interrupted::from(error.into())).boxed_unsync();
+        Self { bytes, whole: None, stream }
     }
 }
 
@@ -205,6 +213,7 @@ pub struct SignedClient {
     endpoint: String,
     credentials: Credentials,
     region: String,
+    service: &'static str,
     way: Way,
 }
 
@@ -272,7 +281,13 @@ impl SignedClient {
         credentials: Credentials,
         region: impl Into<String>,
     ) -> Self {
-        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::over(transport) }
+        Self {
+            endpoint: endpoint.into(),
+            credentials,
+            region: region.into(),
+            service: S3,
+            way: Way::over(transport),
+        }
     }
 
     /// A client of the server of this process behind `passage`, which calls itself `endpoint`.
@@ -282,12 +297,19 @@ impl SignedClient {
         credentials: Credentials,
         region: impl Into<String>,
     ) -> Self {
-        Self { endpoint: endpoint.into(), credentials, region: region.into(), way: Way::InProcess(passage) }
+        let way = Way::InProcess(passage);
+        Self { endpoint: endpoint.into(), credentials, region: region.into(), service: S3, way }
     }
 
     /// Host and port of the server.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The same connections, signing for another service than S3: such services look at what the body is, so that it has to be
+    /// in memory.
+    pub fn for_service(self, service: &'static str) -> Self {
+        Self { service, ..self }
     }
 
     /// The same connections with other keys.
@@ -391,17 +413,23 @@ impl SignedClient {
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| self.invalid(error))?;
             headers.append(name, value);
         }
+        let whole = request.body.whole;
         let mut built = http::Request::new(request.body.stream);
         *built.method_mut() = request.method;
         *built.uri_mut() = target.parse::<Uri>().map_err(|error| self.invalid(error))?;
         *built.headers_mut() = headers;
         if request.is_signed {
-            self.sign(&mut built)?;
+            self.sign(&mut built, whole.as_deref())?;
         }
         Ok(built)
     }
 
-    fn sign<B>(&self, request: &mut http::Request<B>) -> Result<(), ClientError> {
+    fn sign<B>(&self, request: &mut http::Request<B>, whole: Option<&[u8]>) -> Result<(), ClientError> {
+        let body = match (self.service, whole) {
+            (S3, _) => SignableBody::UnsignedPayload,
+            (_, Some(whole)) => SignableBody::Bytes(whole),
+            (service, None) => return Err(self.invalid(format!("{service} takes no streams"))),
+        };
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -417,7 +445,7 @@ impl SignedClient {
         let params: SigningParams<'_> = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
-            .name("s3")
+            .name(self.service)
             .time(SystemTime::now())
             .settings(settings)
             .build()
@@ -435,7 +463,7 @@ impl SignedClient {
             request.method().as_str(),
             target,
             headers.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-            SignableBody::UnsignedPayload,
+            body,
         )
         .map_err(|error| self.invalid(error))?;
         let (instructions, _signature) =

@@ -67,5 +67,6 @@ pub use error::SiteError;
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::Site;
 pub use server::serve;
+pub(crate) use timestamp::parse_iso;
 #[cfg(test)]
 pub(crate) use uri::query;

@@ -47,7 +47,7 @@ pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
 }
 
 /// The time of an ISO 8601 text in UTC, with or without a fraction of seconds.
-pub(super) fn parse_iso(text: &str) -> Option<u64> {
+pub(crate) fn parse_iso(text: &str) -> Option<u64> {
     let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
     let number = |from: usize, to: usize| {
         let digits = text.get(from..to)?;

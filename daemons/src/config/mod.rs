@@ -19,7 +19,7 @@ pub use locations::Locations;
 pub use replication::{Backoff, ReplayTopic, Replication, Retry};
 pub use sections::{
     Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Certificates, Destination, Dmd, HostAndPort,
-    Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, Sasl, Sentinels, Source,
+    Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, Sasl, Sentinels, Source, Sts,
     Transport, ZooKeeper,
 };
 pub use validate::{Finding, Severity};

@@ -86,6 +86,14 @@ const RETRY: Kind = Kind::Section(&[
         ]),
     ),
 ]);
+const STS: Kind = Kind::Section(&[
+    needed("host", Kind::Text),
+    needed("port", PORT),
+    key("transport", TRANSPORT),
+    key("accessKey", Kind::Text),
+    key("secretKey", Kind::Text),
+    key("externalFile", Kind::Text),
+]);
 const AUTH: Kind = Kind::Section(&[
     needed("type", Kind::Word(&["account", "role", "service", "assumeRole"])),
     key("account", Kind::Text),
@@ -99,7 +107,7 @@ const AUTH: Kind = Kind::Section(&[
             key("adminCredentialsFile", Kind::Text),
         ]),
     ),
-    key("sts", Kind::Any),
+    key("sts", STS),
 ]);
 const BOOTSTRAP_SITE: Kind = Kind::Section(&[
     needed("site", Kind::Text),

@@ -168,18 +168,41 @@ impl Transport {
 }
 
 /// How a site is told who asks (replication reference 8.1).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// `account`, `service`, `role` or `assumeRole`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The account of `account` and `service`.
+    /// The account of `account` and `service`, and the one whose role `assumeRole` assumes.
     pub account: Option<String>,
+    /// The role of `assumeRole`, with its path.
+    pub role_name: Option<String>,
+    /// Where `assumeRole` assumes it.
+    pub sts: Option<Sts>,
+}
+
+/// `auth.sts` (replication reference 8.1).
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sts {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How it is spoken to; ours.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The keys of whoever may assume the role.
+    pub access_key: Option<String>,
+    /// The secret one.
+    pub secret_key: Option<String>,
+    /// A file with both.
+    pub external_file: Option<String>,
 }
 
 /// `extensions.replication.source`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Source {
     /// How it is spoken to.
     #[serde(default)]
@@ -191,7 +214,7 @@ pub struct Source {
 }
 
 /// `extensions.replication.destination`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Destination {
     /// How the sites are spoken to.

@@ -7,6 +7,7 @@ mod bootstrap;
 mod consuming;
 mod error;
 mod log_source;
+mod login;
 mod populator;
 mod probes;
 mod processor;

@@ -67,7 +67,7 @@ pub(super) async fn start(
     config.watch = Some(WATCH);
     let journals = Journals {
         services: Arc::clone(services),
-        source: SourceSite::configured(services)?,
+        source: SourceSite::configured(services).await?,
         zookeeper_path: section.zookeeper_path,
         log,
         config,

@@ -71,8 +71,8 @@ pub(super) async fn start(
     let wanted = list.configured(&services.config)?;
     let mut processors = Processors {
         services: Arc::clone(services),
-        source: SourceSite::configured(services)?,
-        destinations: Destinations::configured(services)?,
+        source: SourceSite::configured(services).await?,
+        destinations: Destinations::configured(services).await?,
         topics,
         replay_topic,
         running: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl Processors {
             .await
             .map_err(|error| StartError::Unavailable(error.to_string()))?;
         let is_paused = *paused.borrow();
-        let owner = &self.destinations.account;
+        let owner = &self.destinations.login.account;
         let machine =
             settings::processor(&services.replication, &site, &owner.canonical_id, &owner.display_name);
         let (handle, mut processing) =

@@ -1,7 +1,6 @@
 //! What all daemons of a process share: the configuration with its files, and the connections to Kafka, ZooKeeper and
 //! Redis.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use backbeat_backends::clock::WallClock;
 use backbeat_backends::coordination::NodePath;
 use backbeat_backends::coordination::lasting::Lasting;
 use backbeat_backends::coordination::zookeeper::ZooKeeperConfig;
-use backbeat_backends::credentials::account::{Account, AccountFile};
 use backbeat_backends::queue::kafka::{KafkaConfig, KafkaQueue, KafkaSecurity, KafkaUser, SaslMechanism};
 use backbeat_backends::stats::redis::{RedisAddress, RedisConfig, RedisPlace, RedisStats};
 
@@ -19,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::secrets::{beside, no_password, password, tls, tls_files};
 use super::{StartError, topics};
 use crate::config::{
-    Auth, BacklogMetrics, Config, Kafka, Locations, Metrics, Redis, Replication, Sasl, Sentinels, ZooKeeper,
+    BacklogMetrics, Config, Kafka, Locations, Metrics, Redis, Replication, Sasl, Sentinels, ZooKeeper,
     settings,
 };
 use crate::driver::BACKLOG_PATH_DEFAULT;
@@ -119,26 +117,6 @@ impl Services {
             log,
         };
         Ok((services, counting))
-    }
-
-    /// The account that `auth`, found at `key` of the configuration, speaks of.
-    pub(super) fn account(&self, key: &str, auth: &Auth) -> Result<Account, StartError> {
-        match auth.kind.as_str() {
-            "account" | "service" => {}
-            kind => {
-                return Err(StartError::Configuration(format!(
-                    "{key}.type: {kind} is not supported yet: use account or service"
-                )));
-            }
-        }
-        let name = auth.account.as_deref().ok_or_else(|| {
-            StartError::Configuration(format!("{key}.account: missing, type {} needs it", auth.kind))
-        })?;
-        let file = match std::env::var_os("S3AUTH_CONFIG") {
-            Some(file) => PathBuf::from(file),
-            None => beside(&self.config, "authdata.json"),
-        };
-        Ok(AccountFile::read(&file)?.account(name)?)
     }
 }
 

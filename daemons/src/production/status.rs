@@ -20,7 +20,7 @@ pub(super) async fn start(
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
-    let source = SourceSite::configured(services)?;
+    let source = SourceSite::configured(services).await?;
     let ports = StatusPorts {
         queue: Arc::clone(&services.queue),
         publisher: services.publisher.clone(),

@@ -11,6 +11,7 @@ mod protected;
 mod provisioning;
 mod record_log;
 mod redis;
+mod roles;
 mod zookeeper;
 
 use backbeat_backends::conformance::Case;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     tests.extend(daemons::tests(&services));
     tests.extend(change_stream::tests(&services));
     tests.extend(record_log::tests());
+    tests.extend(roles::tests());
     suite::run(tests)
 }
 

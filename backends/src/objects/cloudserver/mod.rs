@@ -3,11 +3,11 @@
 
 mod answer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backbeat_core::call::{Ending, RefusalKind};
+use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
 use backbeat_core::model::{Location, ObjectMd, ObjectRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
@@ -17,6 +17,7 @@ use http::{Method, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use self::answer::{refused, unreadable, without_answer};
 use super::body::{BodyError, ByteStream};
@@ -31,6 +32,9 @@ const REVISION: &str = "x-backbeat-revision";
 
 /// Largest answer that is collected: metadata of 10,000 parts fits several times.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// How often refusals are taken for a sign that the credentials are not what they should be.
+const RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,8 @@ pub struct CloudServer<C> {
     credentials: Arc<C>,
     limits: TimeLimits,
     compares_revisions: AtomicBool,
+    /// When other credentials were asked for because the site refused.
+    renewed: Mutex<Option<Instant>>,
 }
 
 impl<C: CredentialSource> CloudServer<C> {
@@ -81,6 +87,7 @@ impl<C: CredentialSource> CloudServer<C> {
             credentials,
             limits,
             compares_revisions: AtomicBool::new(false),
+            renewed: Mutex::default(),
         }
     }
 
@@ -91,7 +98,7 @@ impl<C: CredentialSource> CloudServer<C> {
                 CredentialsError::Denied(_) => RefusalKind::Denied,
                 CredentialsError::Unavailable(_) => RefusalKind::Unavailable,
             };
-            Ending::Refused(backbeat_core::call::Refusal::new(kind, error.to_string()))
+            Ending::Refused(Refusal::new(kind, error.to_string()))
         })?;
         let server = &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()];
         Ok((server.with_credentials((&credentials).into()), credentials))
@@ -105,9 +112,32 @@ impl<C: CredentialSource> CloudServer<C> {
             Ending::Refused(refusal) if refusal.kind == RefusalKind::ExpiredCredentials => {
                 self.credentials.reject(used).await;
             }
+            Ending::Refused(refusal) if refusal.kind == RefusalKind::Denied => {
+                if self.has_other_credentials(used).await {
+                    let code = refusal.code.clone();
+                    return Ending::Refused(Refusal::new(RefusalKind::ExpiredCredentials, code));
+                }
+            }
             Ending::Applied(_) | Ending::Refused(_) => {}
         }
         ending
+    }
+
+    /// Whether keys that were refused may have been others than they should be: rotated, or withdrawn before their time. New
+    /// ones are asked for, not more often than now and then: what is refused to them, too, is refused.
+    async fn has_other_credentials(&self, used: &Credentials) -> bool {
+        let is_time = {
+            let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_time = renewed.is_none_or(|time| time.elapsed() >= RENEWAL_INTERVAL);
+            if is_time {
+                *renewed = Some(Instant::now());
+            }
+            is_time
+        };
+        if is_time {
+            self.credentials.reject(used).await;
+        }
+        self.credentials.current().await.is_ok_and(|now| now != *used)
     }
 
     fn turn(&self) {

@@ -278,3 +278,17 @@ async fn expired_credentials_are_rejected_at_their_source() {
     assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::ExpiredCredentials);
     assert_eq!(source.0.load(Ordering::Relaxed), 1);
 }
+
+/// What a site refuses to one key it may grant to another: each is shown once.
+#[tokio::test]
+async fn a_refusal_is_answered_by_other_credentials_once() {
+    let answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 29\r\n\r\n{\"code\":\"InvalidAccessKeyId\"}";
+    let source = Arc::new(Renewing(AtomicUsize::new(0)));
+    let servers = [mute(Some(answer)).await];
+    let site = CloudServer::new(&servers, "us-east-1", Arc::clone(&source), TimeLimits::default());
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::ExpiredCredentials);
+    assert_eq!(refused(site.read_metadata(&object()).await), RefusalKind::Denied);
+    assert_eq!(source.0.load(Ordering::Relaxed), 1, "not asked again and again");
+    // Keys that stay what they are were what they should be.
+    assert_eq!(refused(adapter(&servers).read_metadata(&object()).await), RefusalKind::Denied);
+}
