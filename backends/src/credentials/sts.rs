@@ -112,10 +112,10 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    const ANSWER: &str = r#"<AssumeRoleResponse><AssumeRoleResult>
+    const ANSWER: &str = r"<AssumeRoleResponse><AssumeRoleResult>
         <Credentials><SessionToken>the-token</SessionToken><SecretAccessKey>hush-hush</SecretAccessKey>
         <Expiration>2026-11-20T16:26:14.965Z</Expiration><AccessKeyId>ASIA1</AccessKeyId></Credentials>
-        <AssumedRoleUser><Arn>arn:x</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"#;
+        <AssumedRoleUser><Arn>arn:x</Arn></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>";
 
     #[test]
     fn credentials_are_read_in_any_order_of_members() {
