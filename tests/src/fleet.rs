@@ -113,7 +113,7 @@ impl Fleet {
         let mut command = Command::new(binary::backbeat()?);
         command.arg("--config").arg(self.folder.join("config.json")).arg("--json").args(arguments);
         command.env("KAFKA_TOPIC_PREFIX", &self.topic_prefix).env("NO_COLOR", "1");
-        for variable in ["S3AUTH_CONFIG", "BOOTSTRAP_SITE_NAME"] {
+        for variable in ["S3AUTH_CONFIG", "BOOTSTRAP_SITE_NAME", "BACKBEAT_QUEUEPOPULATOR_EXTENSIONS"] {
             command.env_remove(variable);
         }
         Ok(command)

@@ -195,6 +195,44 @@ fn history_is_left_out_where_the_source_says_so() {
 }
 
 #[test]
+fn the_place_of_another_reader_is_taken_a_little_before_where_it_got_to() {
+    for (reader, again, oldest, start) in [
+        (5, 2, 1, 3),
+        (5, 2, 4, 4),
+        (5, 9, 1, 1),
+        (6, 0, 1, 6),
+        // It was further than this journal reaches.
+        (9, 2, 1, 1),
+    ] {
+        let bootstrap = Bootstrap::Behind { reader: Seq(reader), again };
+        let mut bench = Bench::new(Config { bootstrap, ..config() }, &["PENDING"; 5]);
+        bench.oldest = Seq(oldest);
+        let bench = bench.start();
+        assert_eq!(bench.saves, [Seq(start)], "{bootstrap:?}, oldest {oldest}");
+        assert!(bench.losses.is_empty());
+        assert_eq!(bench.publishes.len() as u64, 6 - start);
+    }
+}
+
+#[test]
+fn what_is_gone_before_another_reader_got_to_it_is_a_loss() {
+    let bootstrap = Bootstrap::Behind { reader: Seq(2), again: 1 };
+    let mut bench = Bench::new(Config { bootstrap, ..config() }, &["PENDING"; 5]);
+    bench.oldest = Seq(4);
+    let bench = bench.start();
+    assert_eq!(bench.losses, [Loss { wanted: (Seq(2), EPOCH), resumes: (Seq(4), EPOCH) }]);
+    assert_eq!(bench.saves, [Seq(2), Seq(4)]);
+    assert_eq!(bench.publishes.len(), 2);
+}
+
+#[test]
+fn a_stored_position_counts_and_not_where_another_reader_got_to() {
+    let bootstrap = Bootstrap::Behind { reader: Seq(2), again: 0 };
+    let bench = Bench::new(Config { bootstrap, ..config() }, &["PENDING"; 5]).stored_at(4).start();
+    assert_eq!((bench.saves.len(), bench.publishes.len()), (0, 2));
+}
+
+#[test]
 fn only_pending_entries_are_queued() {
     let bench = Bench::new(config(), &["PENDING", "COMPLETED", "REPLICA", "PENDING"]).stored_at(1).start();
     let seqs: Vec<Seq> = bench.publishes.iter().map(|publish| publish.2).collect();
@@ -537,6 +575,32 @@ fn a_new_owner_looks_back_to_learn_what_was_written_before() {
 }
 
 proptest::proptest! {
+    /// Wherever another reader was: what it did not read is queued or told as lost, what is told as lost is gone, and no more is
+    /// read again than was asked for.
+    #[test]
+    fn nothing_is_left_out_behind_another_reader(
+        count in 0_u64..8, reader in 0_u64..12, again in 0_u64..6, forgotten in 0_u64..8,
+    ) {
+        let bootstrap = Bootstrap::Behind { reader: Seq(reader), again };
+        let records = vec!["PENDING"; usize::try_from(count).expect("small")];
+        let mut bench = Bench::new(Config { bootstrap, ..config() }, &records);
+        bench.oldest = Seq(1 + forgotten.min(count));
+        let (oldest, end) = (bench.oldest.0, count + 1);
+        let bench = bench.start();
+        let queued: BTreeSet<u64> = bench.publishes.iter().map(|publish| publish.2.0).collect();
+        let lost: Vec<_> = bench.losses.iter().map(|loss| loss.wanted.0.0..loss.resumes.0.0).collect();
+        let reader = if reader > end { 0 } else { reader };
+        for seq in reader.max(1)..end {
+            let is_lost = lost.iter().any(|lost| lost.contains(&seq));
+            // A reader of another journal has read nothing of this one, and what is gone is not its loss.
+            let is_gone = seq < oldest;
+            proptest::prop_assert!(queued.contains(&seq) != is_gone, "{seq}");
+            proptest::prop_assert!(!is_lost || is_gone, "{seq}");
+            proptest::prop_assert!(is_lost || !is_gone || reader == 0, "{seq}");
+        }
+        proptest::prop_assert!(queued.iter().all(|seq| seq + again >= reader));
+    }
+
     /// Whatever the order of acknowledgements and their losses: every PENDING record is queued, the position saved at any
     /// time has nothing unacknowledged below it, and it gets to the end.
     #[test]

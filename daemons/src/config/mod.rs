@@ -18,9 +18,9 @@ use serde_json::Value;
 pub use locations::Locations;
 pub use replication::{Backoff, ReplayTopic, Replication, Retry};
 pub use sections::{
-    Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Certificates, Destination, Dmd, HostAndPort,
-    Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, Sasl, Sentinels, Source, Sts,
-    Transport, ZooKeeper,
+    Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Certificates, ChangeStream, Destination, Dmd,
+    HostAndPort, Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, Sasl, Sentinels,
+    Source, Sts, Transport, ZooKeeper,
 };
 pub use validate::{Finding, Severity};
 

@@ -73,6 +73,11 @@ const SASL: Kind = Kind::Section(&[
     key("password", Kind::OptionalText),
     key("passwordFile", Kind::Text),
 ]);
+const CHANGE_STREAM: Kind = Kind::Section(&[
+    key("topic", Kind::Text),
+    key("consumerGroupId", Kind::Text),
+    key("logName", Kind::Text),
+]);
 const RETRY: Kind = Kind::Section(&[
     key("maxRetries", Kind::Whole(0, 4_294_967_295)),
     key("timeoutS", Kind::Number(0.0)),
@@ -276,7 +281,17 @@ pub(super) const ROOT: &[Key] = &[
                 ]),
             ),
             key("mongo", Kind::Any),
-            key("kafka", Kind::Any),
+            key(
+                "kafka",
+                Kind::Section(&[
+                    key("topic", Kind::Text),
+                    key("consumerGroupId", Kind::Text),
+                    key("logName", Kind::Text),
+                    key("replication", CHANGE_STREAM),
+                    key("lifecycle", CHANGE_STREAM),
+                    key("notification", CHANGE_STREAM),
+                ]),
+            ),
             key("probeServer", PROBE),
             key("circuitBreaker", Kind::Any),
         ]),

@@ -276,6 +276,10 @@ pub struct QueuePopulator {
     pub bucketd: Option<Bucketd>,
     /// The record log of a metadata daemon.
     pub dmd: Option<Dmd>,
+    /// A change stream in Kafka.
+    pub kafka: Option<ChangeStream>,
+    /// How much upstream reads at once.
+    pub batch_max_read: u64,
     /// Where a journal is begun whose position was never stored; ours.
     #[serde(default)]
     pub bootstrap: Bootstrap,
@@ -326,6 +330,44 @@ pub struct Dmd {
 
 fn log_name() -> String {
     LOG_NAME_DEFAULT.to_owned()
+}
+
+/// `queuePopulator.kafka`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeStream {
+    /// The topic that source connectors write to.
+    #[serde(default = "oplog_topic")]
+    pub topic: String,
+    /// The group that upstream's populators read it in.
+    #[serde(default = "oplog_group")]
+    pub consumer_group_id: String,
+    /// What the log is called.
+    #[serde(default = "log_name")]
+    pub log_name: String,
+    /// What is different for a populator of replication alone.
+    #[serde(default)]
+    pub replication: ChangeStreamOfOne,
+}
+
+/// `queuePopulator.kafka.replication`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeStreamOfOne {
+    /// The topic.
+    pub topic: Option<String>,
+    /// The group.
+    pub consumer_group_id: Option<String>,
+    /// What the log is called.
+    pub log_name: Option<String>,
+}
+
+fn oplog_topic() -> String {
+    "backbeat-oplog".to_owned()
+}
+
+fn oplog_group() -> String {
+    "backbeat-oplog-consumer-id".to_owned()
 }
 
 /// A probe server, or one for each site.

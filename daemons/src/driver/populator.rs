@@ -8,12 +8,12 @@ use backbeat_backends::coordination::Coordination;
 use backbeat_backends::journal::Journal;
 use backbeat_backends::queue::{Producer, Queue, Record};
 use backbeat_core::call::Ending;
-use backbeat_core::id::{EffectId, Topic};
+use backbeat_core::id::{EffectId, Seq, Topic};
 use backbeat_core::model::{MetricKind, Publish, SiteMetric};
 use backbeat_core::populator::{Config, Effect, Event, Populator, StopReason, Summary};
 use backbeat_core::rules::Production;
 use backbeat_core::time::Span;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::Answers;
 use super::clock::Clock;
@@ -62,6 +62,7 @@ enum Command {
 #[derive(Clone)]
 pub struct PopulatorHandle {
     commands: mpsc::Sender<Command>,
+    saved: watch::Receiver<Seq>,
 }
 
 impl PopulatorHandle {
@@ -70,6 +71,11 @@ impl PopulatorHandle {
         let (sender, answer) = oneshot::channel();
         self.commands.send(Command::Summary(sender)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// The position that is stored, as it moves; 0 until one is. The sender is gone once the populator has ended.
+    pub fn saved(&self) -> watch::Receiver<Seq> {
+        self.saved.clone()
     }
 
     /// Asks it to stop reading, wait for what is under way, save its position and end.
@@ -88,6 +94,7 @@ pub fn start<J: Journal, Q: Queue, C: Coordination, S: Sites>(
     drain_max: Span,
 ) -> (PopulatorHandle, tokio::task::JoinHandle<Option<StopReason>>) {
     let (sender, commands) = mpsc::channel(16);
+    let (saving, saved) = watch::channel(Seq(0));
     let driver = Driver {
         machine: Populator::new(config, Production),
         ports,
@@ -97,12 +104,13 @@ pub fn start<J: Journal, Q: Queue, C: Coordination, S: Sites>(
         answers: Answers::new(),
         producer: None,
         publishing: BTreeMap::new(),
+        saved: saving,
         stopping: None,
         stopped: None,
     };
     let span = tracing::info_span!("populator");
     let task = tokio::spawn(tracing::Instrument::instrument(driver.run(), span));
-    (PopulatorHandle { commands: sender }, task)
+    (PopulatorHandle { commands: sender, saved }, task)
 }
 
 struct Driver<J, Q: Queue, C, S> {
@@ -115,6 +123,7 @@ struct Driver<J, Q: Queue, C, S> {
     /// The producer in use and the number that the machine knows it by.
     producer: Option<(u64, Q::Producer)>,
     publishing: BTreeMap<EffectId, Publish>,
+    saved: watch::Sender<Seq>,
     /// When a shutdown stops waiting.
     stopping: Option<backbeat_core::time::Instant>,
     stopped: Option<StopReason>,
@@ -189,6 +198,7 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
 
     fn report_position(&self) {
         let (summary, labels) = (self.machine.summary(), [ORIGIN, ("logName", self.ports.log_name)]);
+        self.saved.send_if_modified(|saved| std::mem::replace(saved, summary.saved) != summary.saved);
         self.ports.metrics.set(&names::READ_OFFSET, &labels, summary.position.0 as f64);
         self.ports.metrics.set(&names::LOG_SIZE, &labels, summary.end.0 as f64);
         self.ports.metrics.set(&names::JOURNAL_LOSSES, &labels, summary.losses as f64);

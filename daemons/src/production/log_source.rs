@@ -6,11 +6,14 @@ use backbeat_backends::http::Transport;
 use backbeat_backends::journal::Journal;
 use backbeat_backends::journal::bucketd::{BucketdConfig, BucketdJournal};
 use backbeat_backends::journal::dmd::{DmdConfig, DmdJournal};
+use backbeat_backends::journal::kafka::KafkaJournal;
 use backbeat_core::call::Ending;
 use backbeat_core::id::{Provision, Seq};
-use backbeat_core::populator::Batch;
+use backbeat_core::populator::{Batch, Bootstrap};
 use backbeat_core::time::Span;
+use tokio::sync::watch;
 
+use super::change_stream::ChangeStream;
 use super::services::Services;
 use super::sites::SOURCE_CERTIFICATES;
 use super::{StartError, secrets};
@@ -30,6 +33,8 @@ pub(super) enum LogSource {
     },
     /// The one record log of a metadata daemon.
     Dmd(DmdConfig),
+    /// The partitions of a change stream in Kafka.
+    Kafka(Box<ChangeStream>),
 }
 
 /// One journal.
@@ -43,6 +48,7 @@ pub(super) struct Source {
 pub(super) enum AnyJournal {
     Bucketd(Box<BucketdJournal>),
     Dmd(Box<DmdJournal>),
+    Kafka(Box<KafkaJournal>),
 }
 
 impl Journal for AnyJournal {
@@ -50,13 +56,17 @@ impl Journal for AnyJournal {
         match self {
             Self::Bucketd(journal) => journal.read(from, limit, wait).await,
             Self::Dmd(journal) => journal.read(from, limit, wait).await,
+            Self::Kafka(journal) => journal.read(from, limit, wait).await,
         }
     }
 }
 
 impl LogSource {
     /// What the configuration names.
-    pub(super) fn configured(services: &Services, section: &QueuePopulator) -> Result<Self, StartError> {
+    pub(super) async fn configured(
+        services: &Services,
+        section: &QueuePopulator,
+    ) -> Result<Self, StartError> {
         match section.log_source.as_str() {
             "bucketd" => {
                 let bucketd: Bucketd = match &section.bucketd {
@@ -76,13 +86,14 @@ impl LogSource {
                 let endpoint = format!("{}:{}", dmd.host, dmd.port);
                 Ok(Self::Dmd(DmdConfig::new(endpoint, dmd.log_name)))
             }
+            "kafka" => Ok(Self::Kafka(Box::new(ChangeStream::configured(services, section).await?))),
             "mongo" => Err(StartError::Configuration(
                 "queuePopulator.logSource: mongo is not supported: it needs a field of the oplog that recent \
                  MongoDB servers do not have"
                     .to_owned(),
             )),
             other => Err(StartError::Configuration(format!(
-                "queuePopulator.logSource: {other} is not supported: use bucketd or dmd"
+                "queuePopulator.logSource: {other} is not supported: use bucketd, dmd or kafka"
             ))),
         }
     }
@@ -92,6 +103,7 @@ impl LogSource {
         match self {
             Self::Bucketd { .. } => "raft-log",
             Self::Dmd(_) => "bucket-file",
+            Self::Kafka(_) => "kafka-log",
         }
     }
 
@@ -101,6 +113,7 @@ impl LogSource {
         match self {
             Self::Bucketd { .. } => ProvisioningNodes::new(zookeeper_path),
             Self::Dmd(_) => ProvisioningNodes::of(zookeeper_path, "dmd-dispatcher"),
+            Self::Kafka(_) => ProvisioningNodes::of(zookeeper_path, "kafka-dispatcher"),
         }
     }
 
@@ -109,6 +122,51 @@ impl LogSource {
         match self {
             Self::Bucketd { sessions, .. } => sessions.iter().map(u32::to_string).collect(),
             Self::Dmd(config) => vec![config.log_name.clone()],
+            Self::Kafka(stream) => (0..stream.partitions).map(|number| stream.provision(number)).collect(),
+        }
+    }
+
+    /// All of them as they are now, where there may be more than there were at the start.
+    pub(super) async fn more_provisions(&self) -> Vec<String> {
+        match self {
+            Self::Bucketd { .. } | Self::Dmd(_) => Vec::new(),
+            Self::Kafka(stream) => {
+                let count = stream.partitions_now().await.unwrap_or(stream.partitions);
+                (stream.partitions..count).map(|number| stream.provision(number)).collect()
+            }
+        }
+    }
+
+    /// Whether all that happens to an object is in one journal, in order, so that what status writes overwrite shows there. Events
+    /// without a document have another key in a change stream than those with one.
+    pub(super) fn tells_overwritten(&self) -> bool {
+        match self {
+            Self::Bucketd { .. } | Self::Dmd(_) => true,
+            Self::Kafka(_) => false,
+        }
+    }
+
+    /// Where the journal that `provision` stands for is begun if its position was never stored, here or by upstream. Nothing: it
+    /// cannot be told now.
+    pub(super) async fn bootstrap(&self, provision: &Provision, configured: Bootstrap) -> Option<Bootstrap> {
+        match self {
+            Self::Bucketd { .. } | Self::Dmd(_) => Some(configured),
+            Self::Kafka(stream) => match stream.partition(provision.as_str()) {
+                Some(partition) => stream.bootstrap(partition, configured).await,
+                None => Some(configured),
+            },
+        }
+    }
+
+    /// Tells upstream what is `saved` of a journal, where that is not the position itself, until the populator has ended.
+    pub(super) async fn follow(&self, provision: &Provision, saved: watch::Receiver<Seq>) {
+        match self {
+            Self::Bucketd { .. } | Self::Dmd(_) => {}
+            Self::Kafka(stream) => {
+                if let Some(partition) = stream.partition(provision.as_str()) {
+                    stream.commit_behind(partition, saved).await;
+                }
+            }
         }
     }
 
@@ -132,6 +190,11 @@ impl LogSource {
                 Some(Source { journal, log_id: format!("bucketFile_{name}") })
             }
             Self::Dmd(_) => None,
+            Self::Kafka(stream) => {
+                let partition = stream.partition(name)?;
+                let journal = AnyJournal::Kafka(Box::new(stream.journal(partition)));
+                Some(Source { journal, log_id: format!("kafka_{name}") })
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A process runs one daemon or several. They share their connections and their registry of metrics, and end together.
 
 mod bootstrap;
+mod change_stream;
 mod consuming;
 mod error;
 mod log_source;

@@ -30,8 +30,11 @@ use crate::driver::provisioning::{self, ProvisioningHandle, ProvisioningNodes, P
 use crate::driver::{Ownership, PositionNodes};
 use crate::probe::Trouble;
 
-/// How long a populator that lost its journal to another one waits before it looks again.
+/// How long a populator that lost its journal to another one, or that cannot be started, waits before it looks again.
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether there are more journals.
+const MORE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What is remembered for a source that does not compare before it writes (decision D3).
 const WATCH: WatchLimits = WatchLimits { versions_max: 10_000, lookback: 10_000, restorations_max: 10 };
@@ -44,7 +47,7 @@ struct Journals {
     services: Arc<Services>,
     source: SourceSite,
     zookeeper_path: String,
-    log: LogSource,
+    log: Arc<LogSource>,
     config: machine::Config,
     /// The claims that the running populators act on.
     running: BTreeMap<Provision, Ownership>,
@@ -58,13 +61,13 @@ pub(super) async fn start(
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
     let section: QueuePopulator = services.config.section("queuePopulator")?;
-    let log = LogSource::configured(services, &section)?;
+    let log = Arc::new(LogSource::configured(services, &section).await?);
     let mut config = settings::populator(&services.config, &services.locations);
     config.bootstrap = match section.bootstrap {
         Bootstrap::Oldest => machine::Bootstrap::Oldest,
         Bootstrap::End => machine::Bootstrap::End,
     };
-    config.watch = Some(WATCH);
+    config.watch = log.tells_overwritten().then_some(WATCH);
     let journals = Journals {
         services: Arc::clone(services),
         source: SourceSite::configured(services).await?,
@@ -87,6 +90,12 @@ pub(super) async fn start(
         let zookeeper = zookeeper.clone();
         async move { ZooKeeperSession::connect(&zookeeper).await }
     };
+    tasks.spawn(share_more(
+        Arc::clone(services),
+        nodes.clone(),
+        Arc::clone(&journals.log),
+        told(stopped.clone()),
+    ));
     let (sharing, owned) = provisioning::start(Sharing::default(), nodes, open, services.clock.clone());
     tasks.spawn(journals.supervise(sharing, owned, told(stopped.clone())));
     keep_statistics(services, stopped, tasks).await
@@ -100,7 +109,18 @@ async fn nodes(
 ) -> Result<ProvisioningNodes, StartError> {
     let unusable = |error| StartError::Configuration(format!("queuePopulator.zookeeperPath: {error}"));
     let nodes = log.nodes(zookeeper_path).map_err(unusable)?;
-    for journal in log.provisions() {
+    share(services, &nodes, log.provisions()).await?;
+    Ok(nodes)
+}
+
+/// Puts journals among those to be shared out, as far as they are not there.
+async fn share(
+    services: &Services,
+    nodes: &ProvisioningNodes,
+    journals: Vec<String>,
+) -> Result<(), StartError> {
+    let unusable = |error| StartError::Configuration(format!("queuePopulator.zookeeperPath: {error}"));
+    for journal in journals {
         let node = nodes.provisions().child(&journal).map_err(unusable)?;
         match services.coordination.create(&node, Bytes::new(), Lifetime::Durable).await {
             Ending::Applied(_) => tracing::info!(journal, "the journal is shared out from now on"),
@@ -113,7 +133,27 @@ async fn nodes(
             }
         }
     }
-    Ok(nodes)
+    Ok(())
+}
+
+/// Puts journals that come later among those to be shared out, too, until `stop` resolves.
+async fn share_more(
+    services: Arc<Services>,
+    nodes: ProvisioningNodes,
+    log: Arc<LogSource>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            () = tokio::time::sleep(MORE_INTERVAL) => {}
+        }
+        let more = log.more_provisions().await;
+        if let Err(error) = share(&services, &nodes, more).await {
+            tracing::warn!(%error, "journals that came later are not shared out yet");
+        }
+    }
 }
 
 /// Consumes what all daemons say of what they did, and keeps it in Redis (replication reference section 1).
@@ -177,7 +217,7 @@ impl Journals {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&mut self, source: Source, claim: Ownership) -> Result<()> {
+    fn start(&mut self, source: Source, claim: Ownership, bootstrap: machine::Bootstrap) -> Result<()> {
         let (services, provision) = (&self.services, claim.provision().clone());
         let ports = PopulatorPorts {
             journal: Arc::new(source.journal),
@@ -192,17 +232,22 @@ impl Journals {
             counters: services.counters.clone(),
             metrics: services.metrics.clone(),
         };
-        let (handle, task) = populator::start(self.config.clone(), ports, services.clock.clone(), DRAIN_MAX);
+        let config = machine::Config { bootstrap, ..self.config.clone() };
+        let (handle, task) = populator::start(config, ports, services.clock.clone(), DRAIN_MAX);
         tracing::info!(journal = source.log_id, "reading the journal");
+        let (log, saved) = (Arc::clone(&self.log), handle.saved());
         self.handles().insert(provision.clone(), handle);
         self.running.insert(provision.clone(), claim);
-        self.tasks.spawn(async move { (provision, task.await.ok().flatten()) });
+        self.tasks.spawn(async move {
+            let (ended, ()) = tokio::join!(task, log.follow(&provision, saved));
+            (provision, ended.ok().flatten())
+        });
         Ok(())
     }
 
     /// Starts and stops populators, so that those run that are owned. One whose claim is another one now is started
-    /// again once it has ended.
-    async fn follow(&mut self, owned: &Provisions) -> Result<()> {
+    /// again once it has ended. Says whether it has started all it could.
+    async fn follow(&mut self, owned: &Provisions) -> Result<bool> {
         let mut wanted = BTreeMap::new();
         for claim in owned.claims() {
             let provision = claim.provision();
@@ -225,10 +270,13 @@ impl Journals {
         }
         for (journal, (source, claim)) in wanted {
             if !self.running.contains_key(&journal) {
-                self.start(source, claim)?;
+                let Some(bootstrap) = self.log.bootstrap(&journal, self.config.bootstrap).await else {
+                    return Ok(false);
+                };
+                self.start(source, claim, bootstrap)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn supervise(
@@ -240,9 +288,13 @@ impl Journals {
         tokio::pin!(stop);
         loop {
             let provisions = owned.borrow_and_update().clone();
-            self.follow(&provisions).await?;
+            let is_done = tokio::select! {
+                () = &mut stop => break,
+                followed = self.follow(&provisions) => followed?,
+            };
             tokio::select! {
                 () = &mut stop => break,
+                () = tokio::time::sleep(AGAIN_DELAY), if !is_done => {}
                 changed = owned.changed() => changed.context("the sharing of journals ended")?,
                 Some(ended) = self.tasks.join_next() => {
                     let (journal, reason) = ended?;

@@ -133,7 +133,7 @@ impl Processors {
             queue: Arc::clone(&services.queue),
             coordination: Arc::clone(&services.coordination),
             base,
-            topic_prefix: services.topic_prefix.clone(),
+            topic_prefix: services.kafka.topic_prefix.clone(),
             group: group.clone(),
             topics: self.topics.clone(),
             partitions: services.partitions,

@@ -50,8 +50,8 @@ pub(super) struct Services {
     pub(super) partitions: u32,
     /// How far consumers are is written below this node, so often.
     pub(super) backlog: (NodePath, Duration),
-    /// What the names of topics begin with on the wire.
-    pub(super) topic_prefix: String,
+    /// How Kafka is reached.
+    pub(super) kafka: KafkaConfig,
     pub(super) clock: Clock,
     pub(super) wall: WallClock,
     pub(super) counters: Counters,
@@ -81,8 +81,7 @@ impl Services {
         let coordination = Lasting::open(zookeeper.clone()).await?;
         let backlog = backlog(&kafka.backlog_metrics)?;
         let cluster = kafka_config(&config, &kafka)?;
-        let topic_prefix = cluster.topic_prefix.clone();
-        let queue = Arc::new(KafkaQueue::open(cluster).await?);
+        let queue = Arc::new(KafkaQueue::open(cluster.clone()).await?);
         let topics = settings::topics(&config);
         let counts: Metrics = config.section("metrics")?;
         let data_mover_topic = replication.data_mover_topic.as_deref().filter(|topic| !topic.is_empty());
@@ -109,7 +108,7 @@ impl Services {
             counts,
             partitions,
             backlog,
-            topic_prefix,
+            kafka: cluster,
             clock: Clock::start(wall.clone()),
             wall,
             counters,

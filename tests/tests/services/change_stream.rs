@@ -55,37 +55,43 @@ struct Stream {
 
 impl Stream {
     async fn new(address: String) -> Self {
-        let topic = make_topic(&address).await;
+        let topic = make_topic(&address, 1).await;
         let cluster = KafkaConfig::new(address.as_str());
         let journal = KafkaJournal::new(KafkaJournalConfig { cluster, topic: topic.clone(), partition: 0 });
         Self { producer: producer(&address), topic, address, journal }
     }
 }
 
-async fn make_topic(address: &str) -> String {
+/// A topic for documents, with a name of its own.
+pub(crate) async fn make_topic(address: &str, partitions: i32) -> String {
     let name = format!("{}-oplog", unique());
-    let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
     let made =
         admin(address).create_topics([&topic], &AdminOptions::new()).await.expect("the broker answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     name
 }
 
-fn producer(address: &str) -> FutureProducer {
+pub(crate) fn producer(address: &str) -> FutureProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", address).set("linger.ms", "0");
     config.create().expect("a producer can be made")
 }
 
-/// Writes a document as a source connector does.
 async fn write(producer: &FutureProducer, topic: &str, document: &Value) {
+    write_to(producer, topic, 0, document).await;
+}
+
+/// Writes a document as a source connector does.
+pub(crate) async fn write_to(producer: &FutureProducer, topic: &str, partition: i32, document: &Value) {
     let payload = document.to_string();
-    let record = FutureRecord::<str, _>::to(topic).payload(&payload).partition(0).timestamp(RECORD_TIME_MS);
+    let record = FutureRecord::<str, _>::to(topic).payload(&payload);
+    let record = record.partition(partition).timestamp(RECORD_TIME_MS);
     producer.send(record, TIME_MAX).await.map_err(|(error, _)| error).expect("it is written");
 }
 
 /// The document that a key with this value leaves when it is written for the first time.
-fn document(bucket: &str, key: &str, value: &Value) -> Value {
+pub(crate) fn document(bucket: &str, key: &str, value: &Value) -> Value {
     json!({"operationType": "insert", "ns": {"db": "metadata", "coll": bucket}, "documentKey": {"_id": key},
         "fullDocument": {"_id": key, "value": value}})
 }

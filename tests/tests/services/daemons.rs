@@ -26,15 +26,17 @@ const TIME_MAX: Duration = Duration::from_mins(2);
 const BUCKET: &str = "photos";
 const LIST: &str = "/extensions/replication/destination/bootstrapList";
 
+/// Where the services are that daemons need, or what is missing.
+pub(crate) fn places(services: &Services) -> Result<Places, String> {
+    Ok(Places {
+        kafka: services.address("KAFKA")?,
+        zookeeper: services.address("ZOOKEEPER")?,
+        redis: services.address("REDIS")?,
+    })
+}
+
 pub(crate) fn tests(services: &Services) -> Vec<Test> {
-    let places = || {
-        Ok::<_, String>(Places {
-            kafka: services.address("KAFKA")?,
-            zookeeper: services.address("ZOOKEEPER")?,
-            redis: services.address("REDIS")?,
-        })
-    };
-    let places = places();
+    let places = places(services);
     let test = |name, test: fn(&Places) -> Result<()>| {
         let known = places.clone();
         Test::new(name, places.clone(), move || {
@@ -49,16 +51,17 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
 }
 
 /// Sites, and a fleet between them that shares nothing with another test.
-struct System {
+pub(crate) struct System {
     _directory: tempfile::TempDir,
     _sites: backbeat_tests::process::Process,
     addresses: Addresses,
-    fleet: Fleet,
-    zookeeper: String,
+    pub(crate) fleet: Fleet,
+    /// ZooKeeper, with the folder of this fleet.
+    pub(crate) zookeeper: String,
 }
 
 impl System {
-    fn start(places: &Places) -> Result<Self> {
+    pub(crate) fn start(places: &Places) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut place = Place::new(directory.path()).with_sites_alone();
         let sites = place.start_ready()?;

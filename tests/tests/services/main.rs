@@ -2,6 +2,7 @@
 //! that can break has to show.
 
 mod change_stream;
+mod change_stream_daemons;
 mod consumers;
 mod daemons;
 mod kafka;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     tests.extend(consumers::tests(&services));
     tests.extend(daemons::tests(&services));
     tests.extend(change_stream::tests(&services));
+    tests.extend(change_stream_daemons::tests(&services));
     tests.extend(record_log::tests());
     tests.extend(roles::tests());
     suite::run(tests)

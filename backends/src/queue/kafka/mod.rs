@@ -26,6 +26,7 @@ pub use config::KafkaConfig;
 pub use consumer::KafkaConsumer;
 pub(crate) use context::Asking;
 pub(crate) use outcome::question_ended;
+use outcome::write_ended;
 pub use producer::KafkaProducer;
 pub(crate) use reaper::bury;
 pub use security::{KafkaSecurity, KafkaUser, SaslMechanism};
@@ -36,12 +37,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
-use backbeat_core::id::{Epoch, Topic};
+use backbeat_core::id::{Epoch, Offset, Topic};
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset as Place;
+use tokio::time::timeout;
 
 use self::member::Subscription;
 use self::producer::PartitionCounts;
@@ -91,6 +93,15 @@ impl KafkaQueue {
         };
         let asked = blocking(open).await?;
         Ok(Self(Arc::new(Shared { config, asking: Some(Arc::new(asked)), counts: Arc::default() })))
+    }
+
+    /// Commits for a group that has no members now, so that whoever joins it goes on at `upto`. `Refused(Fenced)` if it has
+    /// members: the place is theirs. Not for groups that this process is a member of.
+    pub async fn commit_for(&self, group: &Group, slot: &Slot, upto: Offset) -> Ending<()> {
+        let (group, name, slot) = (group.clone(), self.name(&slot.topic), slot.clone());
+        let committing = self.ask(move |asked| asked.commit_for(&group, &name, &slot, upto));
+        // The client takes longer to give up, if no broker answers.
+        timeout(self.0.config.answer_time_max, committing).await.unwrap_or(Ending::Unknown)
     }
 
     fn name(&self, topic: &Topic) -> String {
@@ -230,14 +241,33 @@ impl Asked {
         }
     }
 
-    /// A client that reads the offsets of a group.
+    fn commit_for(&self, group: &Group, name: &str, slot: &Slot, upto: Offset) -> Ending<()> {
+        let commit = || -> KafkaResult<()> {
+            let mut places = TopicPartitionList::with_capacity(1);
+            let offset = Place::Offset(i64::try_from(upto.0).unwrap_or(i64::MAX));
+            places.add_partition_offset(name, wire_partition(slot), offset)?;
+            self.reader(group)?.commit(&places, CommitMode::Sync)
+        };
+        match commit() {
+            Ok(()) => Ending::Applied(()),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(code) => write_ended(code, &format!("group {group}, {slot}")),
+                None => Ending::Unknown,
+            },
+        }
+    }
+
+    /// A client that asks and writes the offsets of a group.
     fn reader(&self, group: &Group) -> KafkaResult<Arc<BaseConsumer<Asking>>> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reader) = readers.get(group) {
             return Ok(Arc::clone(reader));
         }
-        let reader: BaseConsumer<Asking> =
-            self.config.reading(group.as_str()).create_with_context(Asking::default())?;
+        let mut config = self.config.reading(group.as_str());
+        // What a commit waits for, and a thread with it, while nobody answers.
+        let patience = self.config.answer_time_max.as_millis().to_string();
+        config.set("socket.timeout.ms", &patience).set("session.timeout.ms", &patience);
+        let reader: BaseConsumer<Asking> = config.create_with_context(Asking::default())?;
         let reader = Arc::new(reader);
         readers.insert(group.clone(), Arc::clone(&reader));
         Ok(reader)

@@ -24,6 +24,27 @@ pub enum Bootstrap {
     Oldest,
     /// After the newest record: history is left out, as upstream does with bucketd (replication reference 2.4).
     End,
+    /// Behind another reader of the same journal, whose place is taken. What the journal forgot before that reader got to it
+    /// is lost, and told; with a place behind the end of the journal it read another one, and the oldest record comes first.
+    Behind {
+        /// The first record that it has not read.
+        reader: Seq,
+        /// So many records before that are read again, as far as they are there: it may not have queued what it read last.
+        again: u64,
+    },
+}
+
+impl Bootstrap {
+    /// The first position in a journal that has the records from `oldest` to before `end`.
+    fn start(self, oldest: Seq, end: Seq) -> Seq {
+        match self {
+            Self::Oldest => oldest,
+            Self::End => end,
+            Self::Behind { reader, .. } if reader > end => oldest,
+            // Where `reader` is before the oldest record, what is between them shows as lost with the first read.
+            Self::Behind { reader, again } => Seq(reader.0.saturating_sub(again)).max(oldest).min(reader),
+        }
+    }
 }
 
 /// What a populator remembers of a source without conditional metadata writes (decision D3).
@@ -290,10 +311,7 @@ impl<R: Rules> Populator<R> {
         let Ending::Applied(batch) = ending else { return self.try_later() };
         self.summary.end = batch.end;
         if self.phase == Phase::Bootstrapping {
-            let start = match self.config.bootstrap {
-                Bootstrap::Oldest => batch.oldest,
-                Bootstrap::End => batch.end,
-            };
+            let start = self.config.bootstrap.start(batch.oldest, batch.end);
             self.epoch = batch.epoch;
             self.phase = Phase::Running;
             self.rewind(start);
