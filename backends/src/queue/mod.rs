@@ -312,8 +312,9 @@ pub trait Consumer: Send + Sync + 'static {
     /// `epoch` is not being revoked.
     fn release(&self, epoch: Epoch);
 
-    /// Stops the delivery of these partitions until [`Consumer::resume`] or the next assignment. Partitions that are
-    /// not assigned are ignored. When it returns, no later `next` delivers a message of them.
+    /// Stops the delivery of these partitions until [`Consumer::resume`] or the next assignment. What is meant is the
+    /// assignment that `next` told of last; partitions that are not in it are ignored. When it returns, no later `next` delivers
+    /// a message of them under it.
     fn pause(&self, slots: &[Slot]);
 
     /// Continues where [`Consumer::pause`] stopped: nothing is skipped, nothing is delivered twice for it.

@@ -1,8 +1,10 @@
 //! How messages reach a consumer: waiting, giving up waiting, and pausing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backbeat_core::id::Partition;
+use futures_util::future::join_all;
 
 use super::{
     QueueHarness, assignment, fill, message, messages, number, numbers, quiet, revocation, subscribe,
@@ -57,6 +59,31 @@ pub async fn a_new_assignment_is_not_paused(harness: &impl QueueHarness) {
     let owner = if ones.1.iter().any(|(slot, _)| slot.partition == Partition(0)) { &first } else { &second };
     assert_eq!(twos.1.len(), 2);
     assert_eq!(number(&message(owner).await), 0);
+}
+
+/// Whoever reads ahead stops somewhere. A partition of which so much waited that it did, when the assignment ended, is read
+/// on under the next one.
+pub async fn a_partition_that_was_full_is_read_under_the_next_assignment(harness: &impl QueueHarness) {
+    const COUNT: u32 = 1_500;
+    let (queue, topic) = with_topic(harness).await;
+    let producer = queue.producer();
+    let record = |number: u32| Record::unkeyed(number.to_string()).at(Partition(0));
+    for ending in join_all((0..COUNT).map(|number| producer.publish(&topic, record(number)))).await {
+        applied(ending);
+    }
+    let first = subscribe(&queue, "group", &topic).await;
+    let (epoch, partitions) = assignment(&first).await;
+    first.pause(&partitions.into_iter().map(|(slot, _)| slot).collect::<Vec<_>>());
+    quiet(&first).await;
+    let second = subscribe(&queue, "group", &topic).await;
+    revocation(&first).await;
+    first.release(epoch);
+    tokio::join!(assignment(&first), assignment(&second));
+    second.leave().await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < COUNT as usize {
+        seen.insert(number(&message(&first).await));
+    }
 }
 
 /// Messages of a short partition arrive while a long one is being read.

@@ -69,6 +69,7 @@ macro_rules! queue_conformance {
             pausing_loses_nothing,
             a_paused_partition_does_not_hold_up_another,
             a_new_assignment_is_not_paused,
+            a_partition_that_was_full_is_read_under_the_next_assignment,
             a_full_partition_does_not_starve_another,
             concurrent_publishers_keep_the_order_of_each_key,
             calls_made_in_order_land_in_order,

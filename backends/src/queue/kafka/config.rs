@@ -138,6 +138,8 @@ impl KafkaConfig {
             .set("enable.gapless.guarantee", "true")
             .set("acks", "all")
             .set("compression.type", "zstd")
+            // Most batches are one message: at higher levels preparing the tables takes longer than all the rest.
+            .set("compression.level", "1")
             .set("message.max.bytes", (self.message_bytes_max + FRAME_BYTES).to_string())
             .set("message.timeout.ms", millis(self.delivery_time_max))
             .set("topic.metadata.propagation.max.ms", "5000")

@@ -407,6 +407,8 @@ impl Member {
                     Place::Offset(start::raw(start.at)),
                 )?;
             }
+            // A client keeps partitions held that it has given back: of a new assignment none is.
+            client.resume(&places)?;
             client.assign(&places).map(|()| starts)
         });
         match begun {

@@ -82,16 +82,11 @@ impl Reading {
 
     /// The assignment is to end.
     pub(super) fn revoke(&mut self) -> Revocation {
+        if !self.is_heard_of() {
+            self.forget();
+        }
         let Some(assignment) = &mut self.assignment else { return Revocation::Unheard };
         let epoch = assignment.epoch;
-        if self
-            .events
-            .iter()
-            .any(|event| matches!(event, ConsumerEvent::Assigned { epoch: new, .. } if *new == epoch))
-        {
-            self.forget();
-            return Revocation::Unheard;
-        }
         assignment.is_revoked = true;
         for lane in &mut assignment.lanes {
             lane.waiting.clear();
@@ -102,9 +97,14 @@ impl Reading {
         Revocation::Told
     }
 
+    /// Whether the owner has been told of the assignment that there is.
+    fn is_heard_of(&self) -> bool {
+        !self.events.iter().any(|event| matches!(event, ConsumerEvent::Assigned { .. }))
+    }
+
     /// The assignment has ended without consent. Says whether its owner is told.
     pub(super) fn lose(&mut self) -> bool {
-        if self.events.iter().any(|event| matches!(event, ConsumerEvent::Assigned { .. })) {
+        if !self.is_heard_of() {
             self.forget();
             return false;
         }
@@ -190,8 +190,12 @@ impl Reading {
         }
     }
 
-    /// Stops or continues the delivery of these partitions.
+    /// Stops or continues the delivery of these partitions. An owner that has not heard of its assignment yet means an
+    /// earlier one, which is over.
     pub(super) fn set_paused(&mut self, slots: &[Slot], is_paused: bool) {
+        if !self.is_heard_of() {
+            return;
+        }
         for lane in self.assignment.iter_mut().flat_map(|own| &mut own.lanes) {
             if slots.contains(&lane.slot) {
                 lane.is_paused = is_paused;
@@ -324,6 +328,18 @@ mod tests {
         assert!(!reading.may_commit(EPOCH, &slot(1)));
         assert!(reading.release(EPOCH));
         assert!(!reading.may_commit(EPOCH, &slot(0)));
+    }
+
+    #[test]
+    fn a_pause_of_a_lost_assignment_does_not_stop_the_next_one() {
+        let mut reading = assigned(1);
+        assert!(reading.lose());
+        reading.assign(Epoch(8), vec![(slot(0), Offset(0))], Vec::new());
+        reading.set_paused(&[slot(0)], true);
+        reading.arrive(message(0, 0, 1));
+        assert!(matches!(reading.take().map(|taken| taken.event), Some(Ok(ConsumerEvent::Lost { .. }))));
+        assert!(matches!(reading.take().map(|taken| taken.event), Some(Ok(ConsumerEvent::Assigned { .. }))));
+        assert_eq!(offset(reading.take()), Some(0));
     }
 
     #[test]
