@@ -152,7 +152,7 @@ enum Command {
 
 fn main() -> ExitCode {
     // A machine's failed assertion is reported with its seed; the default report would only repeat it.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(report::assertion_failed));
     let arguments = Arguments::parse();
     match dispatch(arguments.command) {
         Ok(code) => ExitCode::from(code),
@@ -197,6 +197,13 @@ fn threads(asked: usize) -> usize {
 }
 
 fn dispatch(command: Command) -> anyhow::Result<u8> {
+    // Everything but a run of seeds goes on after an assertion has failed.
+    let only_runs = matches!(&command, Command::Run { plan, bytes: None, .. } if plan.is_empty());
+    if cfg!(panic = "abort") && !only_runs {
+        let refused =
+            "this build ends where an assertion fails, so that it only runs seeds: build it with --release";
+        return Err(Usage(refused.to_owned()).into());
+    }
     match command {
         Command::Run {
             seeds,

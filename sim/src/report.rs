@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_types, reason = "the program measures wall time; worlds do not see it")]
 
+use std::cell::Cell;
+use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -17,6 +19,32 @@ use backbeat_sim::world::Report;
 
 use crate::{ANSWER_IS_BAD, Usage};
 
+thread_local! {
+    /// What this thread runs, for a build that ends where an assertion fails.
+    static UNDER_WAY: Cell<Option<(Scenario, u64)>> = const { Cell::new(None) };
+}
+
+/// An assertion failed. Where panics unwind, the world that it was in reports it; where they cannot, the seed is told here,
+/// as any other that broke an invariant, and the program ends with it.
+pub(crate) fn assertion_failed(panic: &PanicHookInfo<'_>) {
+    if cfg!(panic = "unwind") {
+        return;
+    }
+    let message = panic.payload_as_str().unwrap_or("a machine failed an assertion");
+    match UNDER_WAY.get() {
+        Some((scenario, seed)) => broken(scenario, seed, "ASSERT", message),
+        None => eprintln!("error: {message}"),
+    }
+    std::process::exit(i32::from(ANSWER_IS_BAD));
+}
+
+fn broken(scenario: Scenario, seed: u64, id: &str, message: &str) {
+    let flag = scenario_flag(scenario);
+    println!("seed {seed}: {id} {message}");
+    println!("  replay: cargo run --release -p backbeat-sim -- replay {seed}{flag}");
+    println!("  shrink: cargo run --release -p backbeat-sim -- shrink --seed {seed}{flag}");
+}
+
 /// Runs seeds on several threads and reports.
 pub(crate) fn run(
     scenario: Scenario,
@@ -30,10 +58,7 @@ pub(crate) fn run(
     let summary = run_seeds(scenario, range, threads, failures_max);
     let wall = started.elapsed();
     for (seed, violation) in summary.failed.iter().take(failures_max) {
-        println!("seed {seed}: {} {}", violation.id, violation.message);
-        let flag = scenario_flag(scenario);
-        println!("  replay: cargo run --release -p backbeat-sim -- replay {seed}{flag}");
-        println!("  shrink: cargo run --release -p backbeat-sim -- shrink --seed {seed}{flag}");
+        broken(scenario, *seed, violation.id, &violation.message);
     }
     let unseen: Vec<Mark> = summary.marks.unseen().collect();
     let silent: Vec<Fault> =
@@ -84,6 +109,7 @@ fn run_seeds(
                         if seed >= range.end || failures.load(Ordering::Relaxed) >= failures_max as u64 {
                             return mine;
                         }
+                        UNDER_WAY.set(Some((scenario, seed)));
                         let report = runner::run(scenario, seed, false);
                         if report.violation.is_some() {
                             failures.fetch_add(1, Ordering::Relaxed);
