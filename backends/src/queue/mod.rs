@@ -351,6 +351,14 @@ pub trait Queue: Send + Sync + 'static {
     /// Where a partition begins and ends, and what `group` has committed: the arithmetic of lag.
     fn positions(&self, group: &Group, slot: &Slot) -> impl Future<Output = Ending<Positions>> + Send;
 
+    /// For each partition of a topic that deletes messages by their age, the first one that is younger than half of the age at
+    /// which they go; the end, if there is none. A group that has not done what is before it is in danger of losing it.
+    /// Nothing, if messages of the topic do not go by age.
+    fn half_aged(&self, topic: &Topic) -> impl Future<Output = Ending<Option<Vec<Offset>>>> + Send {
+        let _ = topic;
+        std::future::ready(Ending::Applied(None))
+    }
+
     /// The newest payload of every key of one partition of a compacted topic, in key order, keys without payload left
     /// out. Reads everything that was acknowledged before the call.
     fn read_compacted(&self, slot: &Slot) -> impl Future<Output = Ending<Vec<(Bytes, Bytes)>>> + Send;

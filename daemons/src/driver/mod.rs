@@ -4,6 +4,7 @@
 //! for is carried out beside the loop and answered exactly once: what does not answer in time ends as unknown. A driver
 //! decides nothing and repeats nothing.
 
+mod aging;
 mod answers;
 mod backlog;
 mod clock;
@@ -23,6 +24,7 @@ mod sites;
 pub mod status;
 mod topics;
 
+pub use aging::Aging;
 pub use backlog::{BACKLOG_PATH_DEFAULT, BacklogNodes};
 pub use clock::Clock;
 pub use consumption::{Handle, QueueMachine};

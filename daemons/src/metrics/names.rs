@@ -55,6 +55,8 @@ families! {
         "When the newest message that was consumed had been published, in seconds since the epoch.";
     CONSUME_EVENT_AT: Kind::Gauge, "s3_backbeat_queue_latest_consume_event_timestamp",
         "When a message was last consumed, in seconds since the epoch.";
+    BACKLOG_AGING: Kind::Gauge, "s3_backbeat_queue_backlog_past_half_retention",
+        "1 while the oldest message of a partition that is not done is older than half of the topic's retention.ms, else 0.";
     REBALANCES: Kind::Counter, "s3_backbeat_queue_rebalance_total",
         "Rebalances, by how they ended.";
 }

@@ -24,9 +24,8 @@ use super::{StartError, probes, told};
 use crate::config::BootstrapSite;
 use crate::config::settings::{self, DRAIN_MAX};
 use crate::consumers::DataMoverWork;
-use crate::driver::BacklogNodes;
-use crate::driver::ProcessorObserver;
 use crate::driver::processor::{self, ProcessorHandle, ProcessorPorts};
+use crate::driver::{Aging, BacklogNodes, ProcessorObserver};
 use crate::pause::{self, PausePlace};
 use crate::probe::{Trouble, TroubleStatus};
 
@@ -138,6 +137,8 @@ impl Processors {
             topics: self.topics.clone(),
             partitions: services.partitions,
         };
+        let (queue, metrics) = (Arc::clone(&services.queue), services.metrics.clone());
+        let aging = Aging::new(queue, group.clone(), self.topics.clone(), metrics);
         // The data mover's requests are for who serves the replication topic.
         let moving = match &services.data_mover_topic {
             Some(topic) if self.replay_topic.is_none() => {
@@ -167,6 +168,7 @@ impl Processors {
                     ended = &mut processing => return ended?.context("the processor ended"),
                     () = obeying => {}
                     () = backlog.run(interval) => {}
+                    () = aging.run(interval) => {}
                     () = told(stopped.clone()) => machine.shut_down().await,
                 }
                 processing.await?.context("the processor did not end well")

@@ -11,8 +11,8 @@ use super::services::Services;
 use super::sites::SourceSite;
 use super::{StartError, probes, told};
 use crate::config::settings::{self, DRAIN_MAX};
-use crate::driver::StatusObserver;
 use crate::driver::status::{self, StatusHandle, StatusPorts, StatusTopics};
+use crate::driver::{Aging, StatusObserver};
 use crate::probe::{Trouble, TroubleStatus};
 
 pub(super) async fn start(
@@ -21,13 +21,16 @@ pub(super) async fn start(
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
     let source = SourceSite::configured(services).await?;
+    let group = Group::from(services.replication.replication_status_processor.group_id.as_str());
+    let (queue, topics) = (Arc::clone(&services.queue), vec![services.topics.status.clone()]);
+    let aging = Aging::new(queue, group.clone(), topics, services.metrics.clone());
     let ports = StatusPorts {
         queue: Arc::clone(&services.queue),
         publisher: services.publisher.clone(),
         sites: source.alone(),
         topics: StatusTopics::from(&services.topics),
         partitions: services.partitions,
-        group: Group::from(services.replication.replication_status_processor.group_id.as_str()),
+        group,
         observer: StatusObserver::new(services.metrics.clone(), services.counters.clone()),
     };
     let machine = settings::status(&services.replication, &services.locations);
@@ -39,8 +42,10 @@ pub(super) async fn start(
     })
     .await?;
     let stop = told(stopped.clone());
+    let interval = services.backlog.1;
     tasks.spawn(async move {
         tokio::select! {
+            () = aging.run(interval) => {}
             ended = &mut task => return ended?.context("the status processor ended"),
             () = stop => handle.shut_down().await,
         }

@@ -1,5 +1,7 @@
 //! The production daemons as processes, in peace: what they need, what they follow while they run, how they end.
 
+use crate::change_stream::producer;
+use crate::kafka::{admin, days_ago};
 use anyhow::{Context as _, Result, ensure};
 use backbeat::driver::counters::{INTERVAL_MS, interval_key};
 use backbeat::stack::{ACCESS_KEY, REGION, SECRET_KEY};
@@ -17,6 +19,8 @@ use backbeat_tests::services::{OwnRedis, Services, unique};
 use backbeat_tests::suite::Test;
 use bytes::Bytes;
 use http::Method;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -46,6 +50,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
     vec![
         test("daemons::a_missing_service_is_named_in_one_line", missing),
         test("daemons::what_cannot_be_served_is_refused_by_its_key", refused),
+        test("daemons::a_backlog_that_comes_near_its_retention_is_warned_of", near_retention),
         test("daemons::sites_are_added_and_resumed_while_they_run", follow),
     ]
 }
@@ -128,6 +133,42 @@ fn refused(places: &Places) -> Result<()> {
     let account = json!({"type": "account", "account": "nobody"});
     expect("/extensions/replication/source/auth", account, processor, "no account is named \"nobody\"")?;
     expect("/queuePopulator/logSource", json!("mongo"), &["queue-populator"], "logSource: mongo")
+}
+
+/// The site is paused, so that what is queued waits.
+fn near_retention(places: &Places) -> Result<()> {
+    const TEN_DAYS_MS: &str = "864000000";
+    let mut system = System::start(places)?;
+    system.fleet.configure("/kafka/backlogMetrics", json!({"intervalS": 1}))?;
+    let zookeeper = ZooKeeperConfig { makes_namespace: true, ..ZooKeeperConfig::new(&*system.zookeeper) };
+    let mut warned = Ok(());
+    let warn = async {
+        let session = ZooKeeperSession::connect(&zookeeper).await?;
+        let node = NodePath::new("/backbeat/replication/state/paris")?;
+        applied(session.create(&node, Bytes::from_static(b"{\"paused\":true}"), Lifetime::Durable).await);
+        let name = format!("{}backbeat-replication", system.fleet.topic_prefix());
+        let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set("retention.ms", TEN_DAYS_MS);
+        let made = admin(&places.kafka).create_topics([&topic], &AdminOptions::new()).await?;
+        ensure!(made.iter().all(Result::is_ok), "{made:?}");
+        let record = FutureRecord::<str, _>::to(&name).payload("x").partition(0).timestamp(days_ago(6));
+        producer(&places.kafka).send(record, TIME_MAX).await.map_err(|(error, _)| error)?;
+
+        let processor = system.fleet.start_ready(&["queue-processor", "--site", "paris"])?;
+        let until = Instant::now() + TIME_MAX;
+        loop {
+            let log = std::fs::read_to_string(system.fleet.log())?;
+            let line = log.lines().find(|line| line.contains("has passed half of the topic's retention.ms"));
+            if let Some(line) = line {
+                ensure!(line.contains("backbeat-replication") && line.contains("WARN"), "{line}");
+                break;
+            }
+            ensure!(Instant::now() < until, "nothing is said of the backlog");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Fleet::terminate(processor)
+    };
+    run(async { warned = warn.await });
+    warned
 }
 
 /// A client of one site.

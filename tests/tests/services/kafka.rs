@@ -1,6 +1,8 @@
 //! The queue in Kafka.
 
 use anyhow::Result;
+use backbeat::driver::Aging;
+use backbeat::metrics::Registry;
 use backbeat_backends::conformance::{applied, refused, run};
 use backbeat_backends::queue::conformance::{DRAIN_LIMIT, DurableQueueHarness, QueueHarness};
 use backbeat_backends::queue::kafka::{KafkaConfig, KafkaConsumer, KafkaProducer, KafkaQueue};
@@ -18,9 +20,10 @@ use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Cases of the port's suite that ask for more than Kafka promises, and why. They are not run.
@@ -55,6 +58,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         ("kafka::a_key_goes_where_upstreams_producer_sends_it", partitioner as fn(String)),
         ("kafka::what_retention_has_eaten_is_named_at_the_start", gone_at_the_start),
         ("kafka::what_retention_has_eaten_is_named_while_reading", gone_while_reading),
+        ("kafka::a_backlog_that_comes_near_its_retention_is_told", aging),
         ("kafka::a_topic_that_grew_is_neither_written_nor_read", grown),
         ("kafka::a_message_that_its_topic_does_not_take_is_refused", narrow_topic),
         ("kafka::an_owner_that_takes_its_time_gets_everything_once_in_order", slow_owner),
@@ -129,6 +133,10 @@ impl Queue for Grouped {
 
     async fn positions(&self, group: &Group, slot: &Slot) -> Ending<Positions> {
         self.queue.positions(&self.group(group), slot).await
+    }
+
+    async fn half_aged(&self, topic: &Topic) -> Ending<Option<Vec<Offset>>> {
+        self.queue.half_aged(topic).await
     }
 
     async fn read_compacted(&self, slot: &Slot) -> Ending<Vec<(Bytes, Bytes)>> {
@@ -216,6 +224,64 @@ pub(crate) async fn delete_before(address: &str, topic: &str, offset: i64) {
     let mut places = TopicPartitionList::new();
     places.add_partition_offset(topic, 0, rdkafka::Offset::Offset(offset)).expect("it is a place");
     admin(address).delete_records(&places, &AdminOptions::new()).await.expect("the broker deletes");
+}
+
+/// The time of so many days ago, as messages have it.
+pub(crate) fn days_ago(days: i64) -> i64 {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let now = std::time::UNIX_EPOCH.elapsed().expect("it is later");
+    i64::try_from(now.as_millis()).expect("it fits") - days * DAY_MS
+}
+
+fn aging(address: String) {
+    const FOR_EVER: &str = "kept";
+    run(async {
+        let mut config = config(&address, &unique());
+        config.retention = Some(Duration::from_hours(10 * 24));
+        let queue = Arc::new(open(config).await);
+        applied(queue.create_topic(&TopicSpec::new(TOPIC).partitioned(2)).await);
+        let for_ever = format!("{}{FOR_EVER}", queue.prefix);
+        let topic = NewTopic::new(&for_ever, 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        let made = admin(&address).create_topics([&topic], &AdminOptions::new()).await;
+        assert!(made.expect("the broker answers").iter().all(Result::is_ok));
+
+        let producer: ThreadedProducer<_> =
+            ClientConfig::new().set("bootstrap.servers", address).create().expect("a producer can be made");
+        let name = format!("{}{TOPIC}", queue.prefix);
+        for (topic, partition, days) in [(&name, 0, 6), (&name, 0, 4), (&name, 1, 4), (&for_ever, 0, 400)] {
+            let record = BaseRecord::<str, _>::to(topic).partition(partition);
+            let record = record.payload("x").timestamp(days_ago(days));
+            producer.send(record).map_err(|(error, _)| error).expect("there is room");
+        }
+        producer.flush(PATIENCE).expect("the broker answers");
+        let young = applied(queue.half_aged(&Topic::from(TOPIC)).await);
+        assert_eq!(young, Some(vec![Offset(1), Offset(0)]));
+        assert_eq!(applied(queue.half_aged(&Topic::from(FOR_EVER)).await), None);
+
+        let (group, metrics) = (Group::from("group"), Registry::default());
+        let topics = vec![Topic::from(TOPIC), Topic::from(FOR_EVER)];
+        let mut aging = Aging::new(Arc::clone(&queue), group, topics, metrics.clone());
+        let old = Slot::new(&Topic::from(TOPIC), Partition(0));
+        assert_eq!(aging.look().await, std::slice::from_ref(&old));
+        assert_eq!(aging.look().await, [], "it is said once");
+        let shown = |partition: u32| {
+            let text = metrics.encode();
+            let mut lines = text.lines().filter(|line| line.contains("backlog_past_half_retention{"));
+            let line = lines.find(|line| line.contains(&format!("partition=\"{partition}\"")));
+            line.and_then(|line| line.rsplit(' ').next().map(str::to_owned))
+        };
+        assert_eq!((shown(0).as_deref(), shown(1).as_deref()), (Some("1"), Some("0")));
+
+        let consumer = subscribe(&queue).await;
+        let epoch = loop {
+            if let ConsumerEvent::Assigned { epoch, .. } = event(&consumer).await {
+                break epoch;
+            }
+        };
+        applied(consumer.commit(epoch, &old, Offset(1)).await);
+        assert_eq!(aging.look().await, []);
+        assert_eq!(shown(0).as_deref(), Some("0"));
+    });
 }
 
 /// What was said about a message that was refused.

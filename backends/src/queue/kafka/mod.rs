@@ -196,6 +196,14 @@ impl Queue for KafkaQueue {
         self.ask(move |asked| asked.positions(&group, &name, &slot)).await
     }
 
+    async fn half_aged(&self, topic: &Topic) -> Ending<Option<Vec<Offset>>> {
+        let name = self.name(topic);
+        match self.ask(move |asked| asked.topics.half_aged(&name)).await {
+            Ok(offsets) => Ending::Applied(offsets),
+            Err(refusal) => Ending::Refused(refusal),
+        }
+    }
+
     async fn read_compacted(&self, slot: &Slot) -> Ending<Vec<(Bytes, Bytes)>> {
         match self.look(&slot.topic).await {
             Err(refusal) => return Ending::Refused(refusal),

@@ -1,15 +1,19 @@
 //! Topics: looked at before they are used, made where they are missing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
+use backbeat_core::id::Offset;
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset as Place;
 
 use super::config::KafkaConfig;
 use super::context::Asking;
 use super::outcome::question_ended;
+use super::start;
 use crate::queue::{Retention, is_topic_name};
 
 /// What a batch needs besides a single message in it, bytes: headers, and what compression may add.
@@ -27,6 +31,8 @@ pub(super) struct Described {
     pub(super) is_compacted: bool,
     /// The largest batch that it takes, bytes.
     pub(super) batch_bytes_max: Option<usize>,
+    /// The age at which messages are deleted, if they are.
+    pub(super) age_max: Option<Duration>,
 }
 
 /// A topic as it should be.
@@ -93,11 +99,44 @@ impl Topics {
             None => return Err(unknown(name)),
         };
         let value = |setting: &str| settings.get(setting).and_then(|entry| entry.value.clone());
+        let policy = value("cleanup.policy");
+        let has = |word: &str| policy.as_ref().is_some_and(|policy| policy.contains(word));
+        // -1 is for ever.
+        let age_max = value("retention.ms").and_then(|age| age.parse().ok()).map(Duration::from_millis);
         Ok(Described {
             partitions,
-            is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+            is_compacted: has("compact"),
+            age_max: age_max.filter(|_| has("delete")),
             batch_bytes_max: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
         })
+    }
+
+    /// Of each partition the first message that is younger than half of the age at which they are deleted, or the end; blocks.
+    pub(super) fn half_aged(&self, name: &str) -> Result<Option<Vec<Offset>>, Refusal> {
+        let described = self.describe(name)?;
+        let Some(age_max) = described.age_max else { return Ok(None) };
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let since = now.saturating_sub(age_max / 2).as_millis();
+        let since = Place::Offset(i64::try_from(since).unwrap_or(i64::MAX));
+        let ask = || -> KafkaResult<Vec<Offset>> {
+            let mut times = TopicPartitionList::new();
+            for partition in 0..i32::try_from(described.partitions).unwrap_or(i32::MAX) {
+                times.add_partition_offset(name, partition, since)?;
+            }
+            let found = self.asking.offsets_for_times(times, self.answer_time_max)?;
+            let mut offsets = Vec::with_capacity(found.count());
+            for element in found.elements() {
+                element.error()?;
+                offsets.push(match element.offset() {
+                    Place::Offset(offset) => start::offset(offset),
+                    Place::Beginning | Place::End | Place::Stored | Place::Invalid | Place::OffsetTail(_) => {
+                        start::offset(self.bounds(name, element.partition())?.1)
+                    }
+                });
+            }
+            Ok(offsets)
+        };
+        ask().map(Some).map_err(|error| question_ended(&error, &format!("topic {name}")))
     }
 
     /// Makes sure of a topic; blocks. One that is there is left as it is.
@@ -256,7 +295,7 @@ mod tests {
     #[test]
     fn a_topic_with_another_number_of_partitions_is_refused_with_both() {
         let wanted = Wanted { name: "topic", partitions: 4, retention: Retention::UntilConsumed };
-        let found = Described { partitions: 5, is_compacted: false, batch_bytes_max: None };
+        let found = Described { partitions: 5, is_compacted: false, batch_bytes_max: None, age_max: None };
         let Ending::Refused(refusal) = compare(&KafkaConfig::new(""), &wanted, &found) else {
             panic!("it is refused")
         };
