@@ -179,16 +179,21 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         }
     }
 
+    /// The journal in metrics: one process may read several.
+    fn labels(&self) -> [(&'static str, &str); 3] {
+        [ORIGIN, ("logName", self.ports.log_name), ("logId", self.ports.nodes.log_id())]
+    }
+
     fn observe(&mut self, event: &Event) {
         let Event::Published { id, ending } = event else { return };
         let Some(publish) = self.publishing.remove(id) else { return };
-        let (metrics, log) = (&self.ports.metrics, ("logName", self.ports.log_name));
+        let (metrics, [_, log, id]) = (&self.ports.metrics, self.labels());
         let published = matches!(ending, Ending::Applied(()));
         let status = ("publishStatus", if published { "SUCCESS" } else { "FAILURE" });
-        metrics.add(&names::POPULATOR_MESSAGES, &[ORIGIN, log, status], 1);
+        metrics.add(&names::POPULATOR_MESSAGES, &[ORIGIN, log, id, status], 1);
         if published {
-            metrics.add(&names::POPULATOR_OBJECTS, &[ORIGIN, log], publish.objects);
-            metrics.add(&names::POPULATOR_BYTES, &[ORIGIN, log], publish.bytes);
+            metrics.add(&names::POPULATOR_OBJECTS, &[ORIGIN, log, id], publish.objects);
+            metrics.add(&names::POPULATOR_BYTES, &[ORIGIN, log, id], publish.bytes);
             for site in publish.sites {
                 let metric = SiteMetric::of_site(MetricKind::Queued, site.site, site.ops, site.bytes);
                 self.ports.counters.count(metric);
@@ -197,7 +202,7 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
     }
 
     fn report_position(&self) {
-        let (summary, labels) = (self.machine.summary(), [ORIGIN, ("logName", self.ports.log_name)]);
+        let (summary, labels) = (self.machine.summary(), self.labels());
         self.saved.send_if_modified(|saved| std::mem::replace(saved, summary.saved) != summary.saved);
         self.ports.metrics.set(&names::READ_OFFSET, &labels, summary.position.0 as f64);
         self.ports.metrics.set(&names::LOG_SIZE, &labels, summary.end.0 as f64);

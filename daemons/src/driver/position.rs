@@ -20,6 +20,7 @@ const ABSENT: u64 = u64::MAX;
 /// The nodes of one journal.
 #[derive(Clone, Debug)]
 pub struct PositionNodes {
+    log_id: String,
     offset: NodePath,
     /// The node of installations of version 7, if that is another one.
     old: Option<NodePath>,
@@ -39,6 +40,7 @@ impl PositionNodes {
         let offset = state.child("logOffset")?;
         let old = NodePath::new(&format!("{zookeeper_path}/logState/{log_id}/logOffset"))?;
         Ok(Self {
+            log_id: log_id.to_owned(),
             old: (old != offset).then_some(old),
             offset,
             taken: state.child("logOffsetTaken")?,
@@ -46,6 +48,11 @@ impl PositionNodes {
             lost: state.child("logLost")?,
             ownership: None,
         })
+    }
+
+    /// What the journal is called, here and in metrics.
+    pub(super) fn log_id(&self) -> &str {
+        &self.log_id
     }
 
     /// The same nodes, for one of several populators: the position is saved only while `ownership` is true (decision D8).

@@ -14,6 +14,7 @@ use backbeat_core::id::{Partition, Seq, Topic};
 use backbeat_core::model::{ObjectRef, RawJson, origin_op};
 use backbeat_core::processor::{Control, Event};
 
+use super::PositionNodes;
 use super::processor::load_exceptions;
 use crate::metrics::names::{self, ORIGIN};
 use bench::{Bench, PARTITIONS, group};
@@ -87,6 +88,25 @@ async fn a_change_is_copied_and_its_status_recorded() {
     let summary = populator.summary().await.expect("it runs");
     assert_eq!((summary.queued, summary.position), (0, summary.end));
     assert_eq!(bench.world.target_writes.lock().expect("no panic").len(), writes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn journals_of_one_process_are_told_apart_in_metrics() {
+    let bench = Bench::new().await;
+    bench.world.put("k", "v1");
+    for log_id in ["raft_1", "raft_2"] {
+        let nodes = PositionNodes::new("/queue-populator", log_id).expect("a valid path");
+        let (populator, task) = bench.populator_at(nodes);
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        populator.shut_down().await;
+        assert_eq!(task.await.expect("no panic"), None);
+        let labels = [ORIGIN, ("logName", "memory"), ("logId", log_id)];
+        assert_eq!(bench.metrics.counter(&names::POPULATOR_OBJECTS, &labels), 1);
+        let offset = format!(
+            r#"s3_replication_read_offset{{origin="replication",logName="memory",logId="{log_id}"}}"#
+        );
+        assert!(bench.metrics.encode().contains(&offset), "{}", bench.metrics.encode());
+    }
 }
 
 #[tokio::test(start_paused = true)]
