@@ -177,55 +177,80 @@ async fn processes_agree_whoever_writes_the_node() {
     assert_eq!(bench.stored().await, r#"{"paused":false,"scheduledResume":null,"theirs":[1]}"#);
 }
 
-/// A session whose writes are refused while it says so.
-struct Troubled(Arc<MemorySession>, AtomicBool);
+/// A session whose watches end with it, as those of real stores do; reading takes its time and is counted, and writes are refused
+/// while it says so.
+struct Mortal {
+    session: Arc<MemorySession>,
+    reads: Arc<AtomicUsize>,
+    refuses: AtomicBool,
+}
 
-impl Coordination for Troubled {
+impl Mortal {
+    fn new(session: Arc<MemorySession>, reads: Arc<AtomicUsize>) -> Self {
+        Self { session, reads, refuses: AtomicBool::new(false) }
+    }
+}
+
+impl Coordination for Mortal {
     async fn read(&self, path: &NodePath) -> Ending<Node> {
-        self.0.read(path).await
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.session.read(path).await
     }
 
     async fn create(&self, path: &NodePath, data: Bytes, lifetime: Lifetime) -> Ending<NodeVersion> {
-        self.0.create(path, data, lifetime).await
+        self.session.create(path, data, lifetime).await
     }
 
     async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
-        self.0.create_numbered(prefix, data).await
+        self.session.create_numbered(prefix, data).await
     }
 
     async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
-        if self.1.load(Ordering::Relaxed) {
+        if self.refuses.load(Ordering::Relaxed) {
             return Ending::Refused(Refusal::new(RefusalKind::Unavailable, "ConnectionLoss"));
         }
-        self.0.write(path, data, expect).await
+        self.session.write(path, data, expect).await
     }
 
     async fn delete(&self, path: &NodePath, expect: Expect) -> Ending<()> {
-        self.0.delete(path, expect).await
+        self.session.delete(path, expect).await
     }
 
     async fn children(&self, path: &NodePath) -> Ending<Vec<String>> {
-        self.0.children(path).await
+        self.session.children(path).await
     }
 
     async fn watch(&self, path: &NodePath) -> Ending<Watch> {
-        self.0.watch(path).await
+        let (changes, seen) = watch::channel(0_u64);
+        let session = Arc::clone(&self.session);
+        self.session.watch(path).await.map(|mut inner| {
+            tokio::spawn(async move {
+                loop {
+                    tokio::select! {
+                        () = session.expired() => return,
+                        () = inner.changed() => changes.send_modify(|count| *count += 1),
+                    }
+                }
+            });
+            Watch::new(seen)
+        })
     }
 
     async fn expired(&self) {
-        self.0.expired().await;
+        self.session.expired().await;
     }
 
     async fn close(&self) {
-        self.0.close().await;
+        self.session.close().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_written_does_not_happen_and_a_date_is_tried_again_every_minute() {
     let bench = Bench::new();
-    let troubled = Arc::new(Troubled(Arc::clone(&bench.session), AtomicBool::new(false)));
-    let has_trouble = |has: bool| troubled.1.store(has, Ordering::Relaxed);
+    let troubled = Arc::new(Mortal::new(Arc::clone(&bench.session), Arc::default()));
+    let has_trouble = |has: bool| troubled.refuses.store(has, Ordering::Relaxed);
     let (session, stats) = (Arc::clone(&troubled), Arc::clone(&bench.stats));
     let followed = follow(bench.place.clone(), session, stats, bench.clock.clone()).await;
     let (paused, _task) = followed.expect("the state is known");
@@ -244,61 +269,6 @@ async fn what_cannot_be_written_does_not_happen_and_a_date_is_tried_again_every_
     assert_eq!((*paused.borrow(), &*bench.stored().await), (false, RESUMED));
 }
 
-/// A session whose watches end with it, as those of real stores do; reading takes its time and is counted.
-struct Mortal(Arc<MemorySession>, Arc<AtomicUsize>);
-
-impl Coordination for Mortal {
-    async fn read(&self, path: &NodePath) -> Ending<Node> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        self.0.read(path).await
-    }
-
-    async fn create(&self, path: &NodePath, data: Bytes, lifetime: Lifetime) -> Ending<NodeVersion> {
-        self.0.create(path, data, lifetime).await
-    }
-
-    async fn create_numbered(&self, prefix: &NodePath, data: Bytes) -> Ending<NodePath> {
-        self.0.create_numbered(prefix, data).await
-    }
-
-    async fn write(&self, path: &NodePath, data: Bytes, expect: Expect) -> Ending<NodeVersion> {
-        self.0.write(path, data, expect).await
-    }
-
-    async fn delete(&self, path: &NodePath, expect: Expect) -> Ending<()> {
-        self.0.delete(path, expect).await
-    }
-
-    async fn children(&self, path: &NodePath) -> Ending<Vec<String>> {
-        self.0.children(path).await
-    }
-
-    async fn watch(&self, path: &NodePath) -> Ending<Watch> {
-        let (changes, seen) = watch::channel(0_u64);
-        let session = Arc::clone(&self.0);
-        self.0.watch(path).await.map(|mut inner| {
-            tokio::spawn(async move {
-                loop {
-                    tokio::select! {
-                        () = session.expired() => return,
-                        () = inner.changed() => changes.send_modify(|count| *count += 1),
-                    }
-                }
-            });
-            Watch::new(seen)
-        })
-    }
-
-    async fn expired(&self) {
-        self.0.expired().await;
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
-    }
-}
-
 /// Opens sessions, and keeps the last one at hand.
 struct Remembered {
     tree: MemoryCoordination,
@@ -313,7 +283,7 @@ impl Sessions for Remembered {
     async fn open(&self) -> Result<Arc<Mortal>, Self::Error> {
         let session = Arc::new(self.tree.connect());
         *self.last.lock().expect("nobody panicked") = Some(Arc::clone(&session));
-        Ok(Arc::new(Mortal(session, Arc::clone(&self.reads))))
+        Ok(Arc::new(Mortal::new(session, Arc::clone(&self.reads))))
     }
 }
 
