@@ -97,6 +97,8 @@ pub(crate) struct Intake<W> {
     paused: bool,
     /// Entries in all stashes.
     stashed: usize,
+    /// How often the lanes had been stirred when what is stashed was last tried.
+    tried: u64,
     /// Whether a gate changed since the flow was last regulated.
     changed: bool,
     salts: u64,
@@ -112,6 +114,7 @@ impl<W: Item> Intake<W> {
             crowded: false,
             paused: false,
             stashed: 0,
+            tried: 0,
             changed: false,
             salts: 0,
         }
@@ -280,7 +283,8 @@ impl<W: Item> Intake<W> {
         };
         self.changed |= crowded != self.crowded || paused != self.paused;
         (self.crowded, self.paused) = (crowded, paused);
-        if !self.crowded && self.stashed > 0 {
+        if !self.crowded && self.stashed > 0 && self.tried != self.lanes.stirred() {
+            self.tried = self.lanes.stirred();
             self.unstash_all(rules);
         }
         if !mem::take(&mut self.changed) {

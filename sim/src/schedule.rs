@@ -35,18 +35,23 @@ impl<T> Schedule<T> {
             self.slots.push(Some(item));
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 events wait")
         };
-        // Behind everything that is due by then; the place is near the end.
-        let place = self.order.iter().rposition(|due| due.at > at).map_or(0, |later| later + 1);
-        self.order.insert(place, Due { at, slot });
+        // Behind everything that is due by then, which is little: it moves up by one.
+        let mut place = self.order.len();
+        self.order.push(Due { at, slot });
+        while place > 0 && self.order[place - 1].at <= at {
+            self.order[place] = self.order[place - 1];
+            place -= 1;
+        }
+        self.order[place] = Due { at, slot };
     }
 
     /// Takes the next item and moves the clock to its time.
-    pub fn pop(&mut self) -> Option<(u64, T)> {
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
         let Due { at, slot } = self.order.pop()?;
-        let item = self.slots[slot as usize].take().expect("an entry owns its slot");
         self.free.push(slot);
         self.now = at;
-        Some((at, item))
+        self.slots[slot as usize].take()
     }
 
     /// When the next item is due.
@@ -71,7 +76,8 @@ mod tests {
         schedule.push(1, 'a');
         schedule.push(5, 'd');
         schedule.push(2, 'b');
-        let order: Vec<(u64, char)> = std::iter::from_fn(|| schedule.pop()).collect();
+        let next = || schedule.pop().map(|item| (schedule.now(), item));
+        let order: Vec<(u64, char)> = std::iter::from_fn(next).collect();
         assert_eq!(order, [(1, 'a'), (2, 'b'), (5, 'c'), (5, 'd')]);
     }
 
@@ -81,6 +87,6 @@ mod tests {
         schedule.push(10, 'a');
         schedule.pop();
         schedule.push(3, 'b');
-        assert_eq!(schedule.pop(), Some((10, 'b')));
+        assert_eq!((schedule.pop(), schedule.now()), (Some('b'), 10));
     }
 }

@@ -39,9 +39,11 @@ impl<T> InFlight<T> {
     pub fn remove(&mut self, id: EffectId) -> Option<T> {
         // Mostly nothing of the kind is under way, or the oldest ends.
         let (first, _) = self.entries.front()?;
-        if *first == id {
-            return self.entries.pop_front().map(|(_, entry)| entry);
-        }
+        if *first == id { self.entries.pop_front().map(|(_, entry)| entry) } else { self.remove_younger(id) }
+    }
+
+    #[inline(never)]
+    fn remove_younger(&mut self, id: EffectId) -> Option<T> {
         let place = self.place(id).ok()?;
         self.entries.remove(place).map(|(_, entry)| entry)
     }

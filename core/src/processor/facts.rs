@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::call::Ending;
 use crate::id::Bucket;
-use crate::request::BucketRules;
+use crate::request::{BucketRules, SiteReply, SiteRequest};
 use crate::time::{Instant, Span};
 
 /// Buckets remembered at most; the one learnt first is forgotten first.
@@ -48,23 +49,32 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The answer to `request` from memory, if it is known and not older than `ttl`.
+    pub(super) fn answer(&self, now: Instant, ttl: Span, request: &SiteRequest) -> Option<SiteReply> {
+        match request {
+            SiteRequest::ReadRules { bucket } => {
+                let rules = self.rules.recall(now, ttl, bucket)?;
+                Some(SiteReply::Rules(Ending::Applied(rules.clone())))
+            }
+            SiteRequest::CheckBucket { bucket } => {
+                self.ready_targets.recall(now, ttl, bucket)?;
+                Some(SiteReply::Bucket(Ending::Applied(())))
+            }
+            SiteRequest::ReadMetadata { .. }
+            | SiteRequest::WriteMetadata { .. }
+            | SiteRequest::MovePart(_)
+            | SiteRequest::DeleteData { .. }
+            | SiteRequest::Minting(_) => None,
+        }
+    }
+
     /// Remembers the replication configuration of a source bucket.
     pub(super) fn learn_rules(&mut self, now: Instant, bucket: Bucket, rules: Arc<BucketRules>) {
         self.rules.learn(now, bucket, rules);
     }
 
-    /// The replication configuration of a source bucket, if it is known and not older than `ttl`.
-    pub(super) fn rules(&self, now: Instant, ttl: Span, bucket: &Bucket) -> Option<Arc<BucketRules>> {
-        self.rules.recall(now, ttl, bucket).cloned()
-    }
-
     /// Remembers that a target bucket exists and keeps versions.
     pub(super) fn learn_target(&mut self, now: Instant, bucket: Bucket) {
         self.ready_targets.learn(now, bucket, ());
-    }
-
-    /// Whether a target bucket was seen ready not longer than `ttl` ago.
-    pub(super) fn is_target_ready(&self, now: Instant, ttl: Span, bucket: &Bucket) -> bool {
-        self.ready_targets.recall(now, ttl, bucket).is_some()
     }
 }

@@ -279,8 +279,7 @@ impl History {
             | Seen::TargetAnswered { .. }
             | Seen::Died { .. }
             | Seen::TargetDeleted { .. }
-            | Seen::Unminted { .. }
-            | Seen::Load { .. } => {}
+            | Seen::Unminted { .. } => {}
         }
     }
 

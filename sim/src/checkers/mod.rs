@@ -34,7 +34,7 @@ use backbeat_core::model::{Message, ObjectEntry, ObjectMd, SiteStatus};
 use backbeat_core::request::minting::TargetKind;
 
 use crate::content::Content;
-use crate::ids::{SiteId, Topic, VerId};
+use crate::ids::{ProcId, SiteId, Topic, VerId};
 use crate::marks::{Mark, Marks};
 use crate::names::version_of;
 use commit::Commits;
@@ -133,15 +133,18 @@ impl Checkers {
         self.violation.take()
     }
 
+    /// Shows the checkers, after every step, how many requests and publishes of a process wait for an answer now, and how many
+    /// messages were handed over to it and are not committed.
+    #[inline]
+    pub fn load(&mut self, by: ProcId, in_flight: u32, held: u64) {
+        if let Err(violation) = bound::load(by, in_flight, held) {
+            self.violation.get_or_insert(violation);
+        }
+        self.history.passed();
+    }
+
     /// Shows the checkers one observation.
     pub fn observe(&mut self, seen: &Seen<'_>, marks: &mut Marks) {
-        // By far the most frequent: after every step.
-        if let Seen::Load { by, in_flight, held } = seen {
-            if let Err(violation) = bound::load(*by, *in_flight, *held) {
-                self.violation.get_or_insert(violation);
-            }
-            return self.history.passed();
-        }
         if self.violation.is_none()
             && let Err(violation) = self.check(seen, marks)
         {
@@ -226,8 +229,7 @@ impl Checkers {
                 Ok(())
             }
             Seen::TargetDeleted { site, blob, version } => self.data.deleted(history, *site, *version, *blob),
-            Seen::Load { .. }
-            | Seen::ClientWrote { .. }
+            Seen::ClientWrote { .. }
             | Seen::ClientDeleted { .. }
             | Seen::FailureListed { .. }
             | Seen::RetryAsked { .. } => Ok(()),

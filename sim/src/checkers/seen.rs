@@ -238,15 +238,6 @@ pub enum Seen<'a> {
         /// The version whose bytes it held.
         version: VerId,
     },
-    /// Requests of a process that wait for an answer now, and messages it holds unsettled.
-    Load {
-        /// The process.
-        by: ProcId,
-        /// Requests and publishes.
-        in_flight: u32,
-        /// Messages handed over and not committed.
-        held: u64,
-    },
     /// An operator asked to retry a version at a site.
     RetryAsked {
         /// The version.

@@ -129,12 +129,15 @@ impl MintingSite {
 
     /// How the engine sees a version; tags are told of copies of `wanted` only.
     pub fn shown(&self, source: &SourceSite, version: &MintedVersion, wanted: VerId) -> TargetVersion {
-        let is_delete_marker = version.listed.is_delete_marker;
+        let listed = &version.listed;
         TargetVersion {
-            marker: (!is_delete_marker)
+            id: listed.id.clone(),
+            marker: (!listed.is_delete_marker)
                 .then(|| source.versions[version.version.index()].object.version.clone()),
+            etag: listed.etag.clone(),
+            size: listed.size,
+            is_delete_marker: listed.is_delete_marker,
             tags: if version.version == wanted { version.md.tags() } else { BTreeMap::new() },
-            ..version.listed.clone()
         }
     }
 

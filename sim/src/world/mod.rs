@@ -41,7 +41,7 @@ use crate::checkers::{Checkers, Seen, Violation};
 use crate::faults::Fault;
 use crate::ids::{GroupId, ProcId, SiteId, Topic};
 use crate::marks::Marks;
-use crate::plan::{Broken, FaultCounters, FaultPlan, Operation, Plan, Workload};
+use crate::plan::{Broken, FaultCounters, FaultPlan, Operation, Plan, Strike, Workload};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Shape};
 use crate::schedule::Schedule;
@@ -312,7 +312,7 @@ impl<R: Rules> World<R> {
 
     fn go_on(&mut self) {
         while !self.over {
-            let Some((_, item)) = self.schedule.pop() else { break };
+            let Some(item) = self.schedule.pop() else { break };
             self.dispatch(item);
             if self.checkers.violation().is_some() {
                 break;
@@ -408,8 +408,16 @@ impl<R: Rules> World<R> {
     }
 
     fn meets(&mut self, fault: Fault) -> bool {
-        let Some(strike) = self.plan.meets(fault, self.schedule.now()) else { return false };
-        self.counters.count(fault);
+        match self.plan.meets(fault, self.schedule.now()) {
+            None => false,
+            Some(strike) => self.is_struck(strike),
+        }
+    }
+
+    /// Notes a strike. Always true, so that whoever asks has nothing left to do.
+    #[cold]
+    fn is_struck(&mut self, strike: Strike) -> bool {
+        self.counters.count(strike.fault);
         self.struck = Rng::new(u64::from(strike.roll));
         self.recorded.strikes.push(strike);
         true

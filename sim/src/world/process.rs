@@ -188,7 +188,7 @@ pub struct Process<R> {
     /// Requests under way that change a target, and the versions they change.
     pub target_calls: InFlight<VerId>,
     /// When the last publish on each topic partition is appended: publishes of one process keep their order.
-    pub last_append: [u64; 64],
+    pub last_append: Box<[u64; 64]>,
     /// When the operator's last word reaches it.
     pub control_at: u64,
     /// Whether an operator paused it (processors).
@@ -222,7 +222,7 @@ impl<R> Process<R> {
             producer: 0,
             publishes: InFlight::new(),
             target_calls: InFlight::new(),
-            last_append: [0; 64],
+            last_append: Box::new([0; 64]),
             control_at: 0,
             operator_paused: false,
         }

@@ -183,7 +183,7 @@ impl<R: Rules> World<R> {
         let process = &self.processes[id.index()];
         let publishes = u32::try_from(process.publishes.len()).expect("few publishes");
         let in_flight = process.in_flight + publishes;
-        self.see(&Seen::Load { by: id, in_flight, held });
+        self.checkers.load(id, in_flight, held);
     }
 
     /// Notes that an answer arrived.

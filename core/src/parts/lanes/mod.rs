@@ -72,6 +72,7 @@ pub struct Lanes<K, W> {
     delays: Timers<K>,
     waiting: usize,
     running: usize,
+    stirred: u64,
 }
 
 impl<K: Ord + Clone, W> Default for Lanes<K, W> {
@@ -92,6 +93,7 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
             delays: Timers::new(),
             waiting: 0,
             running: 0,
+            stirred: 0,
         }
     }
 
@@ -138,6 +140,7 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
         let place = self.find(key).expect("a finished key has a lane");
         let work = self.places[place].running.take().expect("a finished key was running");
         self.running -= 1;
+        self.stirred += 1;
         self.refresh(place);
         work
     }
@@ -153,6 +156,7 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
         lane.waiting.push_front(work);
         lane.delayed = true;
         self.running -= 1;
+        self.stirred += 1;
         self.waiting += 1;
         self.delays.set(key.clone(), not_before);
         self.refresh(place);
@@ -245,6 +249,7 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
             }
         }
         self.waiting -= removed.len();
+        self.stirred += removed.len() as u64;
         for place in touched {
             self.refresh(place);
         }
@@ -286,6 +291,12 @@ impl<K: Ord + Clone, W> Lanes<K, W> {
     /// How much runs, of all keys.
     pub const fn running_len(&self) -> usize {
         self.running
+    }
+
+    /// How often something stopped running or was taken out. While this stays the same, no lane that was full has room, and
+    /// nothing new waits in it.
+    pub const fn stirred(&self) -> u64 {
+        self.stirred
     }
 
     /// How many keys [`start_next`](Self::start_next) could start now.

@@ -4,14 +4,25 @@ use crate::call::Ending;
 use crate::exception::ExceptionState;
 use crate::id::EffectId;
 use crate::intake::LaneKey;
-use crate::parts::Permit;
+use crate::parts::{Breaker, Permit};
 use crate::processor::Effect;
 use crate::processor::copy::{Context, CopyJob};
 use crate::request::minting::TargetKind;
 use crate::request::{SiteReply, SiteRequest};
 use crate::rules::Rules;
+use crate::time::Instant;
 
 use super::{CallOwner, PART_WINDOW, SiteProcessor, Timer};
+
+/// What a copy is told.
+pub(super) enum News {
+    /// It may start, or go on after a wait.
+    MayGoOn,
+    /// A request was answered.
+    Replied(EffectId, SiteReply),
+    /// A note of it was written down, or may have been.
+    Noted,
+}
 
 impl<R: Rules> SiteProcessor<R> {
     pub(super) fn start_work(&mut self) {
@@ -49,13 +60,14 @@ impl<R: Rules> SiteProcessor<R> {
                 }
                 work.job = Some(Box::new(job));
             }
-            self.with_job(lane, CopyJob::resume);
-            self.advance(lane);
+            self.advance(lane, News::MayGoOn);
         }
     }
 
-    /// Runs `step` on the copy in `lane`, if one runs there.
-    pub(super) fn with_job(&mut self, lane: LaneKey, step: impl FnOnce(&mut CopyJob, &mut Context<'_, R>)) {
+    /// Tells the copy in `lane`, if one runs there, its news; carries out what it asks for then, as far as that needs nobody
+    /// else, and takes its ending.
+    pub(super) fn advance(&mut self, lane: LaneKey, news: News) {
+        let was_noting = self.is_noting(lane);
         let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
         let Some(job) = work.job.as_deref_mut() else { return };
         let mut context = Context {
@@ -65,16 +77,14 @@ impl<R: Rules> SiteProcessor<R> {
             config: &self.config.copy,
             is_probe: matches!(work.permit, Some(Permit::Probe(_))),
         };
-        step(job, &mut context);
-    }
-
-    /// Carries out what the copy in `lane` asks for, as far as that needs nobody else, and takes its ending.
-    pub(super) fn advance(&mut self, lane: LaneKey) {
-        while let Some((id, request)) =
-            self.intake.lanes.running_mut(&lane).and_then(|work| work.job.as_mut()?.poll_request())
-        {
-            if let Some(reply) = self.known(&request) {
-                self.with_job(lane, |job, context| job.reply(id, reply, context));
+        match news {
+            News::MayGoOn => job.resume(&mut context),
+            News::Replied(id, reply) => job.reply(id, reply, &mut context),
+            News::Noted => {}
+        }
+        while let Some((id, request)) = job.poll_request() {
+            if let Some(reply) = self.facts.answer(self.now.mono, self.config.facts_ttl, &request) {
+                job.reply(id, reply, &mut context);
                 continue;
             }
             self.calls.insert(id, CallOwner::Copy(lane));
@@ -87,19 +97,26 @@ impl<R: Rules> SiteProcessor<R> {
                 self.effects.push_back(Effect::Call { id, request });
             }
         }
+        if let Some(heard) = job.take_heard_from_target() {
+            listen_to_target(&mut self.breaker, &mut work.permit, heard, self.now.mono);
+        }
+        let note = if was_noting { None } else { job.poll_note() };
+        let has_ended = job.outcome().is_some();
+        let wait_until = job.wait_until().filter(|_| !has_ended);
+        if wait_until.is_some()
+            && let Some(permit) = work.permit.take()
+        {
+            self.breaker.withdrawn(permit);
+        }
         self.grant_moves();
-        self.listen_to_target(lane);
-        self.note(lane);
-        let Some(job) = self.intake.lanes.running(&lane).and_then(|work| work.job.as_ref()) else { return };
-        if job.outcome().is_some() {
-            // A note that lands after the record of the ending would bring the copy back.
-            if !self.is_noting(lane) {
-                self.conclude(lane);
-            }
-        } else if let Some(at) = job.wait_until() {
-            if let Some(permit) = self.intake.lanes.running_mut(&lane).and_then(|work| work.permit.take()) {
-                self.breaker.withdrawn(permit);
-            }
+        let is_noting = was_noting || note.is_some();
+        if let Some(note) = note {
+            self.note(lane, note);
+        }
+        // A note that lands after the record of the ending would bring the copy back.
+        if has_ended && !is_noting {
+            self.conclude(lane);
+        } else if let Some(at) = wait_until {
             self.intake.lanes.release_to_front(&lane, at);
         }
     }
@@ -108,24 +125,6 @@ impl<R: Rules> SiteProcessor<R> {
         while let Some(id) = self.budget.granted() {
             let request = self.moves_waiting.remove(id).expect("what is granted was waiting");
             self.effects.push_back(Effect::Call { id, request });
-        }
-    }
-
-    /// An answer from memory.
-    pub(super) fn known(&self, request: &SiteRequest) -> Option<SiteReply> {
-        let (now, ttl) = (self.now.mono, self.config.facts_ttl);
-        match request {
-            SiteRequest::ReadRules { bucket } => {
-                self.facts.rules(now, ttl, bucket).map(|rules| SiteReply::Rules(Ending::Applied(rules)))
-            }
-            SiteRequest::CheckBucket { bucket } => {
-                self.facts.is_target_ready(now, ttl, bucket).then_some(SiteReply::Bucket(Ending::Applied(())))
-            }
-            SiteRequest::ReadMetadata { .. }
-            | SiteRequest::WriteMetadata { .. }
-            | SiteRequest::MovePart(_)
-            | SiteRequest::DeleteData { .. }
-            | SiteRequest::Minting(_) => None,
         }
     }
 
@@ -139,8 +138,7 @@ impl<R: Rules> SiteProcessor<R> {
             Some(CallOwner::Ghost(lane)) => self.intake.lanes.unblock(&lane),
             Some(CallOwner::Copy(lane)) => {
                 self.learn(lane, &reply);
-                self.with_job(lane, |job, context| job.reply(id, reply, context));
-                self.advance(lane);
+                self.advance(lane, News::Replied(id, reply));
             }
         }
     }
@@ -172,20 +170,19 @@ impl<R: Rules> SiteProcessor<R> {
             | SiteReply::Minting(_) => {}
         }
     }
+}
 
-    pub(super) fn listen_to_target(&mut self, lane: LaneKey) {
-        let Some(work) = self.intake.lanes.running_mut(&lane) else { return };
-        let Some(heard) = work.job.as_mut().and_then(|job| job.take_heard_from_target()) else { return };
-        let Some(permit) = work.permit else { return };
-        if heard {
-            self.breaker.succeeded(permit, self.now.mono);
-        } else {
-            self.breaker.failed(permit, self.now.mono);
-        }
-        // A probe is answered once; what the same copy hears next is ordinary news.
-        if matches!(permit, Permit::Probe(_)) {
-            work.permit = Some(Permit::Go);
-        }
+/// What the target's answer to a copy with this permit says about its health.
+fn listen_to_target(breaker: &mut Breaker, permit: &mut Option<Permit>, heard: bool, now: Instant) {
+    let Some(given) = *permit else { return };
+    if heard {
+        breaker.succeeded(given, now);
+    } else {
+        breaker.failed(given, now);
+    }
+    // A probe is answered once; what the same copy hears next is ordinary news.
+    if matches!(given, Permit::Probe(_)) {
+        *permit = Some(Permit::Go);
     }
 }
 

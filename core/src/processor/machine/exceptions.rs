@@ -1,7 +1,7 @@
 //! Parked entries: the view of the exceptions topic that is kept in memory, and when each is tried again (decision D6).
 
 use crate::call::Ending;
-use crate::exception::{ExceptionRecord, ExceptionState};
+use crate::exception::{DepositNote, ExceptionRecord, ExceptionState};
 use crate::id::{EffectId, Partition};
 use crate::intake::LaneKey;
 use crate::model::ObjectRef;
@@ -10,6 +10,7 @@ use crate::processor::work::Work;
 use crate::rules::Rules;
 use crate::time::Span;
 
+use super::copies::News;
 use super::{SiteProcessor, Timer};
 
 impl<R: Rules> SiteProcessor<R> {
@@ -72,12 +73,7 @@ impl<R: Rules> SiteProcessor<R> {
     }
 
     /// Writes down what the copy in `lane` wants noted, one note at a time.
-    pub(super) fn note(&mut self, lane: LaneKey) {
-        let pending = |work: &mut Box<Work>| work.job.as_mut()?.poll_note();
-        if self.is_noting(lane) {
-            return;
-        }
-        let Some(note) = self.intake.lanes.running_mut(&lane).and_then(pending) else { return };
+    pub(super) fn note(&mut self, lane: LaneKey, note: Box<DepositNote>) {
         let work = self.intake.lanes.running(&lane).expect("its copy was just asked");
         let next = self.now.wall_after(self.config.hold_delay);
         let mut record = self.exception(work, ExceptionState::Copying, String::new(), 0, Some(next));
@@ -100,6 +96,6 @@ impl<R: Rules> SiteProcessor<R> {
         if !matches!(ending, Ending::Refused(_)) {
             self.note_parked(partition, *record);
         }
-        self.advance(lane);
+        self.advance(lane, News::Noted);
     }
 }

@@ -23,6 +23,8 @@ mod records;
 
 pub use records::JournalRecord;
 
+use std::fmt::Write as _;
+
 use backbeat_core::id::{Bucket, ObjectKey, Site};
 use backbeat_core::model::{
     Backend, ContentFlag, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, OverallStatus, RawJson,
@@ -127,19 +129,18 @@ const TEMPLATE: &str = r#"{"owner-display-name":"Bart","owner-id":"79a59df900b94
 /// The digest of a part: a name, as there are no bytes.
 fn digest(version: u64, part: u64) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(32);
-    for byte in version.to_be_bytes().into_iter().chain(part.to_be_bytes()) {
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
+    let mut text = vec![0; 32];
+    let bytes = version.to_be_bytes().into_iter().chain(part.to_be_bytes());
+    for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
     }
-    text
+    String::from_utf8(text).expect("digits")
 }
 
 /// A letter and a number.
 fn lettered(letter: char, number: u64) -> String {
     let mut text = String::with_capacity(24);
-    text.push(letter);
-    text.push_str(&number.to_string());
+    write!(text, "{letter}{number}").expect("memory takes everything");
     text
 }
 
@@ -170,8 +171,8 @@ impl SourceSite {
             bucket: Bucket::from(SOURCE_BUCKET),
             keys,
             latest,
-            versions: Vec::new(),
-            journal: Vec::new(),
+            versions: Vec::with_capacity(256),
+            journal: Vec::with_capacity(2048),
             eras: vec![Era::original()],
             denied_until: 0,
             rule_disabled_until: 0,
