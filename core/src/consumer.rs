@@ -122,16 +122,19 @@ impl Consumer {
     }
 
     /// The epoch under which `partition` is owned.
+    #[inline]
     pub(crate) fn epoch(&self, partition: Partition) -> Option<Epoch> {
         self.owned.get(&partition).map(|owned| owned.epoch)
     }
 
     /// Whether `partition` is owned under `epoch`.
+    #[inline]
     pub(crate) fn owns(&self, rules: &impl Rules, partition: Partition, epoch: Epoch) -> bool {
         self.epoch(partition).is_some_and(|owned| rules.is_current(owned, epoch))
     }
 
     /// Whether new work of `partition` may start: owned, and not on its way out.
+    #[inline]
     pub(crate) fn may_start(&self, partition: Partition) -> bool {
         self.owned.get(&partition).is_some_and(|owned| owned.deadline.is_none())
     }
@@ -216,6 +219,7 @@ impl Consumer {
     }
 
     /// Whether any partition is on its way out.
+    #[inline]
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving > 0
     }

@@ -1,7 +1,7 @@
 //! The ids of versions, and the versions that ids name.
 
 use backbeat_core::id::ObjectKey;
-use backbeat_core::model::{ObjectRef, VersionId, VersionRef};
+use backbeat_core::model::{ObjectEntry, ObjectRef, VersionId, VersionRef};
 
 use crate::ids::VerId;
 
@@ -31,13 +31,14 @@ fn null_version_of(key: &ObjectKey) -> Option<VerId> {
 
 /// The version that a reference names, if it is one of ours.
 pub fn known_version_of(object: &ObjectRef) -> Option<VerId> {
-    let id = match &object.version {
-        VersionRef::Version(id) if id.as_str() != INFINITE_ID => id,
-        VersionRef::Version(_) | VersionRef::Null | VersionRef::Unversioned => {
-            return null_version_of(&object.key);
-        }
-    };
-    number_of(id.as_str())
+    known_version(&object.key, &object.version)
+}
+
+fn known_version(key: &ObjectKey, version: &VersionRef) -> Option<VerId> {
+    match version {
+        VersionRef::Version(id) if id.as_str() != INFINITE_ID => number_of(id.as_str()),
+        VersionRef::Version(_) | VersionRef::Null | VersionRef::Unversioned => null_version_of(key),
+    }
 }
 
 /// The number that eight digits spell: asked for at every request. Pairs, fours and eights are put together side by side.
@@ -67,6 +68,15 @@ pub fn number_of(id: &str) -> Option<VerId> {
 /// If it names none of ours: the engine made it up.
 pub fn version_of(object: &ObjectRef) -> VerId {
     known_version_of(object).expect("DATA-2: the engine names versions of the source only")
+}
+
+/// The version that an entry is about.
+///
+/// # Panics
+/// If it is none of ours.
+pub fn version_of_entry(entry: &ObjectEntry) -> VerId {
+    known_version(entry.object_key(), &entry.md().version_ref())
+        .expect("DATA-2: entries are about versions of the source only")
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use backbeat_core::request::minting::TargetKind;
 use crate::content::Content;
 use crate::ids::{ProcId, SiteId, Topic, VerId};
 use crate::marks::{Mark, Marks};
-use crate::names::version_of;
+use crate::names::version_of_entry;
 use commit::Commits;
 use data::Data;
 use fifo::Fifo;
@@ -340,7 +340,7 @@ impl Checkers {
     pub fn facts_of(&mut self, topic: Topic, message: &Message) -> Facts {
         let order = self.history.order;
         let Some(entry) = object_entry(message) else { return Facts { order, kind: FactKind::Foreign } };
-        let version = version_of(&entry.object_ref());
+        let version = version_of_entry(entry);
         let content = self.content_of(version, entry.md());
         let known = self.history.version(version);
         let revision = known.revision_of(content).map_or(0, |(_, last)| last);

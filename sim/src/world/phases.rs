@@ -124,6 +124,7 @@ impl<R: Rules> World<R> {
         let mut unequal = Vec::new();
         for (id, version) in (0_u32..).zip(&self.source.versions) {
             let Some(md) = &version.md else { continue };
+            let mut own_members = None;
             for (site, target) in (0_u8..).zip(&self.targets) {
                 let name = &self.shape.sites[usize::from(site)];
                 if self.dead_sites.contains(&SiteId(site))
@@ -145,7 +146,8 @@ impl<R: Rules> World<R> {
                     copy.locations().len() == md.locations().len()
                         && layouts.into_iter().all(|(a, b)| (a.size, a.md5()) == (b.size, b.md5()))
                         && {
-                            let pairs = copy.members(MEMBERS).into_iter().zip(md.members(MEMBERS));
+                            let own = own_members.get_or_insert_with(|| md.members(MEMBERS));
+                            let pairs = copy.members(MEMBERS).into_iter().zip(*own);
                             let named = MEMBERS.iter().zip(pairs);
                             named
                                 .filter(|(name, _)| !OWN.contains(name) && !own_id(name))

@@ -10,7 +10,7 @@ use backbeat_core::{QueueEffect, QueueEvent, populator, processor, status};
 
 use super::process::Ev;
 use crate::ids::VerId;
-use crate::names::{known_version_of, number_of, version_of};
+use crate::names::{known_version_of, number_of, version_of, version_of_entry};
 use crate::trace::Trace;
 
 /// The version of an exception record; records of unreadable messages have none.
@@ -37,7 +37,7 @@ fn ending_word<T>(ending: &Ending<T>) -> u64 {
 fn message(message: &Message) -> String {
     match message {
         Message::Object(entry) => {
-            let version = version_of(&entry.object_ref()).0;
+            let version = version_of_entry(entry).0;
             let statuses: Vec<String> = entry
                 .replication()
                 .backends()

@@ -423,6 +423,24 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_goes_back_or_is_taken_out_stirs_and_nothing_else() {
+        let mut lanes = filled(&[('a', 1), ('a', 2)]);
+        lanes.push('b', 3);
+        lanes.block('b');
+        lanes.unblock(&'b');
+        lanes.start_next();
+        assert_eq!(lanes.stirred(), 0);
+        lanes.release_to_front(&'a', at(1));
+        assert_eq!(lanes.stirred(), 1);
+        lanes.wake(at(1));
+        lanes.remove_waiting(|_, work| *work == 2);
+        assert_eq!(lanes.stirred(), 2);
+        let (key, _) = lanes.start_next().expect("two keys are ready");
+        lanes.finish(&key);
+        assert_eq!(lanes.stirred(), 3);
+    }
+
+    #[test]
     fn keys_take_turns_in_the_order_in_which_they_became_ready() {
         let mut lanes = filled(&[('c', 1), ('c', 2), ('a', 3), ('b', 4)]);
         assert_eq!(lanes.start_next(), Some(('c', 1)));

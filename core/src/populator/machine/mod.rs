@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::call::Ending;
 use crate::id::{EffectId, EffectIds, JournalEpoch, Seq};
 use crate::model::{Decision, FilterConfig, LogRecord};
-use crate::parts::Ledger;
+use crate::parts::{InFlight, Ledger};
 use crate::populator::loss::Lookout;
 use crate::populator::restore::Restorations;
 use crate::populator::watch::Watch;
@@ -153,7 +153,7 @@ pub struct Populator<R> {
     saving: Option<(EffectId, Seq)>,
     /// The position whose save ended unknown: what is stored is read again to learn.
     doubtful: Option<Seq>,
-    in_flight: BTreeMap<EffectId, Seq>,
+    in_flight: InFlight<Seq>,
     /// Messages still to be acknowledged, for records that have any.
     pending: BTreeMap<Seq, u32>,
     save_due: Option<Instant>,
@@ -186,7 +186,7 @@ impl<R: Rules> Populator<R> {
             reading: None,
             saving: None,
             doubtful: None,
-            in_flight: BTreeMap::new(),
+            in_flight: InFlight::new(),
             pending: BTreeMap::new(),
             save_due: None,
             retry_at: None,
@@ -375,7 +375,7 @@ impl<R: Rules> Populator<R> {
     }
 
     fn published(&mut self, id: EffectId, ending: &Ending<()>) {
-        let Some(seq) = self.in_flight.remove(&id) else { return };
+        let Some(seq) = self.in_flight.remove(id) else { return };
         if !self.rules.is_acknowledged(ending) {
             // Publishing one message again out of the middle would put it behind later ones of its key: everything since
             // the saved position is published again, in order, by a new producer.
@@ -396,7 +396,7 @@ impl<R: Rules> Populator<R> {
 
     /// Goes back to `position`: nothing under way counts any more.
     fn rewind(&mut self, position: Seq) {
-        self.in_flight.clear();
+        self.in_flight = InFlight::new();
         self.pending.clear();
         self.reading = None;
         self.ledger = Ledger::new(position);

@@ -14,7 +14,7 @@ use crate::checkers::{FactKind, Facts, Seen, object_entry};
 use crate::faults::Fault;
 use crate::ids::{GroupId, ProcId, SiteId, Topic};
 use crate::marks::Mark;
-use crate::names::version_of;
+use crate::names::version_of_entry;
 use crate::world::queue::Record;
 use crate::world::{Append, AppendBody, Item, World};
 
@@ -103,7 +103,7 @@ impl<R: Rules> World<R> {
 
     /// The partition of an entry's object.
     pub(in crate::world) fn partition_of_entry(&self, entry: &ObjectEntry) -> usize {
-        let version = version_of(&entry.object_ref());
+        let version = version_of_entry(entry);
         self.partition_of[self.source.versions[version.index()].key.index()]
     }
 

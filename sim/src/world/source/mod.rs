@@ -30,6 +30,7 @@ use backbeat_core::model::{
     Backend, ContentFlag, Location, LogEntry, LogRecord, ObjectMd, ObjectRef, OverallStatus, RawJson,
     ReplicationInfo, SiteStatus, StoredValue, VersionRef, version_key,
 };
+use smol_str::SmolStr;
 
 use super::process::WALL_START;
 use crate::ids::{KeyId, VerId};
@@ -55,6 +56,8 @@ pub struct SourceVersion {
     pub md: Option<ObjectMd>,
     /// Whether it is the null version of its key, and if so, where it is.
     pub null: Option<NullPlace>,
+    /// Its version key, once it was written.
+    full_key: Option<SmolStr>,
     /// Whether its tags were removed once.
     pub untagged: bool,
     /// Its metadata before the engine's last status write: what a stale read sees. A client's change is never missed, nor one that comes
@@ -232,11 +235,21 @@ impl SourceSite {
         stored.object.version = VersionRef::Null;
         stored.before = None;
         stored.md = Some(md.clone());
-        let full_key = version_key(&self.keys[key.index()], md.version_id().expect("just set").as_str());
+        let full_key = self.full_key(version, &md);
         let text = self.journaled(&md);
         for _ in 0..2 {
             self.append(version, LogEntry::put(full_key.clone(), text.clone()), Some(md.clone()), asks(&md));
         }
+    }
+
+    /// The version key of a version with this metadata.
+    fn full_key(&mut self, version: VerId, md: &ObjectMd) -> SmolStr {
+        let stored = &mut self.versions[version.index()];
+        let compose = || {
+            let id = md.version_id().expect("what has a version key has an id");
+            version_key(&self.keys[stored.key.index()], id.as_str()).into()
+        };
+        stored.full_key.get_or_insert_with(compose).clone()
     }
 
     /// Creates a version. Returns it.
@@ -313,6 +326,7 @@ impl SourceSite {
             object,
             null: matches!(put, Put::Null(_)).then_some(NullPlace::Master),
             md: Some(md.clone()),
+            full_key: None,
             untagged: false,
             before: None,
             written_at: 0,
@@ -393,9 +407,8 @@ impl SourceSite {
         let key = stored.key;
         let object_key = self.keys[key.index()].clone();
         if stored.null != Some(NullPlace::Master) {
-            let md = stored.before.as_ref().expect("just taken");
-            let id = md.version_id().expect("what has a version key has an id");
-            let full_key = version_key(&object_key, id.as_str());
+            let md = stored.before.clone().expect("just taken");
+            let full_key = self.full_key(version, &md);
             self.append(version, LogEntry::del(full_key), None, false);
         }
         if self.latest[key.index()] == Some(version) {

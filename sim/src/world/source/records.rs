@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backbeat_core::id::{JournalEpoch, Seq};
-use backbeat_core::model::{LogEntry, LogRecord, ObjectMd, OverallStatus, StoredValue, version_key};
+use backbeat_core::model::{LogEntry, LogRecord, ObjectMd, OverallStatus, StoredValue};
 
 use super::{NullPlace, SourceSite};
 use crate::ids::VerId;
@@ -64,8 +64,7 @@ impl SourceSite {
         if self.versions[version.index()].null == Some(NullPlace::Master) {
             return;
         }
-        let id = md.version_id().expect("what has a version key has an id");
-        let full_key = version_key(&object_key, id.as_str());
+        let full_key = self.full_key(version, md);
         self.append(version, LogEntry::put(full_key, text), Some(md.clone()), asks(md));
     }
 
