@@ -51,11 +51,11 @@ pub fn refused<T: Debug>(ending: Ending<T>) -> RefusalKind {
 /// Stamps out the named cases of a suite as tests of one adapter. The ports' own macros call this one.
 #[macro_export]
 macro_rules! conformance_cases {
-    ($adapter:ident, $harness:expr, $port:ident; $($case:ident),+ $(,)?) => {
+    ($adapter:ident, $harness:expr, $($port:ident)::+; $($case:ident),+ $(,)?) => {
         mod $adapter {
             #[allow(unused_imports, reason = "a harness expression need not name anything")]
             use super::*;
-            use $crate::$port::conformance as suite;
+            use $crate::$($port)::+::conformance as suite;
 
             $(
                 #[test]
@@ -73,8 +73,8 @@ macro_rules! conformance_cases {
 /// The named cases of a suite as a list of [`Case`]s, for adapters whose harness can only be had at run time.
 #[macro_export]
 macro_rules! conformance_list {
-    ($adapter:ident, $harness:expr, $port:ident; $($case:ident),+ $(,)?) => {{
-        use $crate::$port::conformance as suite;
+    ($adapter:ident, $harness:expr, $($port:ident)::+; $($case:ident),+ $(,)?) => {{
+        use $crate::$($port)::+::conformance as suite;
 
         let cases: Vec<$crate::conformance::Case> = vec![$(
             (concat!(stringify!($adapter), "::", stringify!($case)), {

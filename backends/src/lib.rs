@@ -16,5 +16,6 @@ pub mod objects;
 pub mod queue;
 pub mod site;
 pub mod stats;
+mod timestamp;
 pub mod tls;
 mod xml;

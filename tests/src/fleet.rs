@@ -87,6 +87,16 @@ impl Fleet {
         self.write()
     }
 
+    /// Adds an account to `authdata.json`.
+    pub fn add_account(&self, name: &str, access: &str, secret: &str) -> Result<()> {
+        let file = self.folder.join("authdata.json");
+        let mut known: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+        let account = json!({"name": name, "arn": "arn:aws:iam::000000000001:root", "displayName": name,
+            "canonicalID": name, "keys": {"access": access, "secret": secret}});
+        known["accounts"].as_array_mut().context("a list of accounts")?.push(account);
+        std::fs::write(file, known.to_string()).context("the accounts")
+    }
+
     /// What the configuration says at `pointer`; null if nothing.
     pub fn value(&self, pointer: &str) -> Value {
         self.configuration.pointer(pointer).cloned().unwrap_or_default()

@@ -4,12 +4,14 @@
 //! starts what is installed, and what it started is stopped when the [`Services`] are dropped. Tests keep to keys and
 //! folders of their own.
 
+mod ceph;
 mod kafka;
 mod moto;
 mod own;
 mod redis;
 mod zookeeper;
 
+pub use ceph::{CEPH_KEYS, OwnCeph, ceph_programs};
 pub use kafka::{Door, OwnKafka};
 pub use moto::OwnMoto;
 pub use redis::{OwnRedis, redis_program};

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use super::renewing::Issuer;
 use super::{Credentials, CredentialsError, Secret};
 use crate::http::{Body, Request, SignedClient, percent_encode};
-use crate::site::parse_iso;
+use crate::timestamp::parse_iso;
 use crate::xml;
 
 /// How long an answer may take.

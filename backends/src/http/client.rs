@@ -184,6 +184,11 @@ impl Request {
         self
     }
 
+    /// The headers so far, in the order in which they were added.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
     /// Sets the body.
     pub fn body(mut self, body: Body) -> Self {
         self.body = body;
@@ -509,6 +514,25 @@ pub fn percent_encode(text: &str, keeps_slashes: bool) -> String {
     encoded
 }
 
+/// A percent-encoded text, decoded; what is not encoded properly stays as it is.
+pub fn percent_decode(text: &str) -> String {
+    let raw = text.as_bytes();
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while at < raw.len() {
+        let escaped = (raw[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        let byte = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(byte.unwrap_or(raw[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The same of what forms and queries hold: plus signs are blanks (wire reference 0.2).
+pub fn form_decode(text: &str) -> String {
+    percent_decode(&text.replace('+', " "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,6 +545,14 @@ mod tests {
     fn names_are_encoded_once() {
         assert_eq!(percent_encode("/bucket/a b+é%", true), "/bucket/a%20b%2B%C3%A9%25");
         assert_eq!(percent_encode("a/b", false), "a%2Fb");
+    }
+
+    #[test]
+    fn texts_are_decoded_once() {
+        assert_eq!(percent_decode("a%20b+%2Fc%25"), "a b+/c%");
+        assert_eq!(percent_decode("100%"), "100%");
+        assert_eq!(percent_decode("%zz%C3%A9"), "%zz\u{e9}");
+        assert_eq!(form_decode("a+b%2B"), "a b+");
     }
 
     #[test]

@@ -3,5 +3,8 @@
 mod client;
 mod passage;
 
-pub use client::{Body, ClientError, Credentials, Request, SignedClient, Transport, percent_encode};
+pub use client::{
+    Body, ClientError, Credentials, Request, SignedClient, Transport, form_decode, percent_decode,
+    percent_encode,
+};
 pub use passage::{Answering, Door, Handler, Interrupted, Passage, Stream, passage};

@@ -49,6 +49,7 @@ macro_rules! objects_conformance {
             a_null_version_under_an_id_is_found_by_name,
             awkward_keys_are_kept_apart,
             deleting_data_twice_is_fine,
+            the_current_version_is_told,
             the_replication_configuration_is_read,
             buckets_tell_whether_they_keep_versions,
         }
@@ -462,4 +463,22 @@ pub async fn buckets_tell_whether_they_keep_versions(harness: &impl ObjectsHarne
     if let Ending::Refused(refusal) = write {
         assert_eq!(refusal.kind, RefusalKind::BucketUnversioned);
     }
+}
+
+/// The newest version is current, a delete marker as well as an object.
+pub async fn the_current_version_is_told(harness: &impl ObjectsHarness) {
+    enabled(harness).await;
+    let site = harness.site();
+    let (bucket, key) = (Bucket::from(BUCKET), ObjectKey::from("dir/a b+é"));
+    assert_eq!(refused(site.current_version(&bucket, &key).await), RefusalKind::NotFound);
+    put(site, key.as_str(), 2, &[b"second"]).await;
+    put(site, key.as_str(), 1, &[b"first"]).await;
+    let current = applied(site.current_version(&bucket, &key).await);
+    assert_eq!(current, VersionRef::Version(version(2)));
+    let marker = document(key.as_str(), &version(3), &[], &[])
+        .with_member("isDeleteMarker", &RawJson::parse("true").expect("valid"))
+        .expect("an untyped member");
+    applied(site.write_metadata(&object(key.as_str(), 3), &marker, None, false).await);
+    let current = applied(site.current_version(&bucket, &key).await);
+    assert_eq!(current, VersionRef::Version(version(3)));
 }

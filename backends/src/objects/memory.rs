@@ -88,6 +88,14 @@ impl State {
         found.cloned().ok_or_else(|| refusal(RefusalKind::NotFound, "ObjNotFound"))
     }
 
+    fn current(&mut self, bucket: &Bucket, key: &ObjectKey) -> Result<VersionRef, Refusal> {
+        let versions = &self.bucket(bucket)?.versions;
+        let of_key = versions.iter().filter(|((found, _), _)| found == key).map(|(_, md)| md);
+        // Ids sort newest first; whatever has none is older than all that have one.
+        let newest = of_key.min_by_key(|md| md.version_id().map_or("~", |id| id.as_str()).to_owned());
+        newest.map(ObjectMd::version_ref).ok_or_else(|| refusal(RefusalKind::NotFound, "NoSuchKey"))
+    }
+
     fn store(&mut self, site: &str, bytes: Bytes) -> Location {
         self.data_keys += 1;
         let key = format!("{site}-{}", self.data_keys);
@@ -271,6 +279,10 @@ impl ObjectSite for MemorySite {
             state.data.remove(&*location.key);
         }
         Ending::Applied(())
+    }
+
+    async fn current_version(&self, bucket: &Bucket, key: &ObjectKey) -> Ending<VersionRef> {
+        ending(self.state().current(bucket, key))
     }
 
     async fn bucket_rules(&self, bucket: &Bucket) -> Ending<BucketRules> {

@@ -1,10 +1,15 @@
 //! The objects port: versions of objects at one site, their metadata and their bytes.
 
+mod answer;
 mod body;
 pub mod cloudserver;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod memory;
+pub mod s3;
+#[cfg(test)]
+mod served;
+mod servers;
 mod transfer;
 
 use std::future::Future;
@@ -12,11 +17,12 @@ use std::time::Duration;
 
 use backbeat_core::call::Ending;
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef};
+use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 
 pub use body::{BodyError, ByteStream};
-pub use transfer::SitePair;
+pub use servers::TimeLimits;
+pub use transfer::{MintingPair, SitePair};
 
 /// What a site can do beyond the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +130,13 @@ pub trait ObjectSite: Send + Sync + 'static {
         key: &ObjectKey,
         locations: &[Location],
     ) -> impl Future<Output = Ending<()>> + Send;
+
+    /// Which version of a key is current, delete markers included. `NotFound` also if there is no such bucket.
+    fn current_version(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+    ) -> impl Future<Output = Ending<VersionRef>> + Send;
 
     /// The replication configuration of a bucket; empty if it has none.
     fn bucket_rules(&self, bucket: &Bucket) -> impl Future<Output = Ending<BucketRules>> + Send;

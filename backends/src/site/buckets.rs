@@ -8,7 +8,7 @@ use super::error::{Outcome, Refusal};
 use super::metadata::Site;
 use super::multipart;
 use super::placeholder::Placeholder;
-use super::timestamp::timestamp;
+use crate::timestamp::timestamp;
 use backbeat_core::model::{METASTORE, USERS_BUCKET, USERS_BUCKET_SEPARATOR};
 use s3s::dto::{
     Bucket, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,

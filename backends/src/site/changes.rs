@@ -4,8 +4,8 @@ use super::config::SiteConfig;
 use super::data::{DataChanges, DataOwner, Stored};
 use super::error::Outcome;
 use super::journal::{EntryKind, JOURNAL, JournalEntry, JournalRecord, META, NEXT, last_sequence};
-use super::timestamp::{iso, system_ms};
 use crate::embedded::{KeyRange, Read, StoreError, Table, WriteTxn};
+use crate::timestamp::{iso, system_ms};
 use backbeat_core::model::VersionId;
 
 /// Metadata: `<db> NUL <key>` to JSON text. Databases are buckets and CloudServer's internal ones.

@@ -2,7 +2,7 @@
 
 use super::error::{Outcome, Refusal};
 use super::headers::header;
-use super::timestamp::timestamp;
+use crate::timestamp::timestamp;
 use backbeat_core::model::ObjectMd;
 use http::HeaderMap;
 use s3s::dto::{Timestamp, TimestampFormat};

@@ -16,9 +16,9 @@ use super::pieces::Pieces;
 use super::random::random_hex;
 use super::receive::{self, Expected, SIZE_MAX};
 use super::revision;
-use super::timestamp::system_ms;
-use super::timestamp::timestamp;
 use super::versioning::{self, Wanted};
+use crate::timestamp::system_ms;
+use crate::timestamp::timestamp;
 use backbeat_core::model::{Location, ObjectMd};
 use http::HeaderMap;
 use s3s::dto::{

@@ -1,7 +1,7 @@
 //! The journal of a site: every metadata change in the order in which it was committed.
 
-use super::timestamp::{iso, system_ms};
 use crate::embedded::{KeyRange, Read, Store, StoreError, Table};
+use crate::timestamp::{iso, system_ms};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::watch;

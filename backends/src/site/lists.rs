@@ -7,8 +7,8 @@ use super::error::{Outcome, Refusal};
 use super::listing::{self, ENTRIES_MAX, Entry, Listing, Query};
 use super::metadata::Site;
 use super::object::{etag, shown_version};
-use super::timestamp::timestamp;
 use super::versioning::Wanted;
+use crate::timestamp::timestamp;
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
     CommonPrefix, DeleteMarkerEntry, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput,

@@ -8,8 +8,8 @@ use super::error::{Outcome, Refusal};
 use super::metadata::Site;
 use super::replication::Operation;
 use super::revision;
-use super::timestamp::iso;
 use super::versioning::{self, Wanted};
+use crate::timestamp::iso;
 use backbeat_core::model::{ObjectMd, RawJson};
 use s3s::dto::{
     GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,

@@ -5,7 +5,7 @@
 use super::access::check_skew;
 use super::error::Refusal;
 use super::metadata::Site;
-use super::timestamp;
+use crate::timestamp;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningParams, SigningSettings,
     UriPathNormalizationMode, sign,

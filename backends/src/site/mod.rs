@@ -53,7 +53,6 @@ mod revision;
 mod s3;
 mod server;
 mod tags;
-pub(crate) mod timestamp;
 mod tolerant;
 mod uri;
 mod versioning;
@@ -67,6 +66,5 @@ pub use error::SiteError;
 pub use journal::{EntryKind, Journal, JournalEntry, JournalRecord};
 pub use metadata::Site;
 pub use server::serve;
-pub(crate) use timestamp::parse_iso;
 #[cfg(test)]
 pub(crate) use uri::query;

@@ -7,7 +7,7 @@ use super::error::{Outcome, Refusal};
 use super::headers::ContentHeaders;
 use super::json::{Writer, quoted};
 use super::random::random_hex;
-use super::timestamp::iso;
+use crate::timestamp::iso;
 use backbeat_core::model::{Location, ObjectMd, ReplicationInfo};
 use s3s::dto::ETag;
 

@@ -11,8 +11,8 @@ use super::metadata::Site;
 use super::multipart::PART_NUMBER_MAX;
 use super::object::{etag, shown_version};
 use super::pieces::Pieces;
-use super::timestamp::timestamp;
 use super::versioning::{self, Wanted};
+use crate::timestamp::timestamp;
 use backbeat_core::model::ObjectMd;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::{

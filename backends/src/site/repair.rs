@@ -3,9 +3,9 @@
 use super::changes::{Changes, REPAIRS};
 use super::error::Outcome;
 use super::metadata::Site;
-use super::timestamp::system_ms;
 use super::versioning::{self, Master};
 use crate::embedded::{KeyRange, Read, StoreError};
+use crate::timestamp::system_ms;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 

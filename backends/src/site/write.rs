@@ -16,8 +16,8 @@ use super::object::{NewObject, check_key, etag, shown_version};
 use super::random::random_hex;
 use super::receive::{self, Expected};
 use super::revision;
-use super::timestamp::system_ms;
 use super::versioning::{self, Wanted};
+use crate::timestamp::system_ms;
 use backbeat_core::model::Location;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,

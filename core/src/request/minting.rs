@@ -78,7 +78,7 @@ pub struct Copies {
     pub newest_first: Vec<TargetVersion>,
     /// Whether these are all.
     pub complete: bool,
-    /// The version with the id that was asked for besides, if it exists.
+    /// The version with the id that was asked for besides, if it exists; delete markers may be left out.
     pub known: Option<TargetVersion>,
 }
 
@@ -117,7 +117,7 @@ pub struct UploadedPart {
 pub struct Minted {
     /// The id that the target gave it.
     pub id: MintedId,
-    /// Its entity tag, without quotes; empty for a delete marker.
+    /// Its entity tag, without quotes; empty for a delete marker, and where the target does not tell.
     pub etag: String,
 }
 

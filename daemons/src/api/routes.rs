@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use backbeat_backends::coordination::Coordination;
+use backbeat_backends::http::{form_decode, percent_decode};
 use backbeat_backends::queue::Queue;
 use backbeat_backends::stats::Stats;
 use serde::Deserialize;
@@ -40,7 +41,7 @@ pub(super) async fn answer<Q: Queue, S: Stats, C: Coordination, O: Sites>(
     let query = query_of(uri.query().unwrap_or(""));
     let call = |rest: &str| {
         let segments = rest.split('/').filter(|segment| !segment.is_empty());
-        Call { method: method.clone(), segments: segments.map(decode).collect(), query, body }
+        Call { method: method.clone(), segments: segments.map(percent_decode).collect(), query, body }
     };
     let upstream = path.strip_prefix("/_/backbeat/api/").or_else(|| path.strip_prefix("/_/"));
     let answered = match (path, upstream, path.strip_prefix("/api/v1/")) {
@@ -145,23 +146,7 @@ struct Backup {
 fn query_of(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (decode(name), decode(&value.replace('+', " ")))).collect()
-}
-
-/// A percent-encoded text, decoded; what is not encoded properly stays as it is.
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let byte = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        decoded.push(byte.unwrap_or(bytes[at]));
-        at += if byte.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+    pairs.map(|(name, value)| (form_decode(name), form_decode(value))).collect()
 }
 
 #[cfg(test)]
@@ -169,10 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_decoded_once() {
-        assert_eq!(decode("a%20b%2Fc%25"), "a b/c%");
-        assert_eq!(decode("100%"), "100%");
-        assert_eq!(decode("%zz%C3%A9"), "%zz\u{e9}");
+    fn queries_are_forms() {
         assert_eq!(
             query_of("key=a+b%2B&x&versionId="),
             [("key", "a b+"), ("x", ""), ("versionId", "")].map(|(n, v)| (n.to_owned(), v.to_owned()))

@@ -19,8 +19,8 @@ pub use locations::Locations;
 pub use replication::{Backoff, ReplayTopic, Replication, Retry};
 pub use sections::{
     Auth, BacklogMetrics, Bootstrap, BootstrapSite, Bucketd, Certificates, ChangeStream, Destination, Dmd,
-    HostAndPort, Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, Sasl, Sentinels,
-    Source, Sts, Transport, ZooKeeper,
+    Encryption, HostAndPort, Kafka, Login, Metrics, ProbePlace, ProbeServer, QueuePopulator, Redis, S3_SITE,
+    S3Options, Sasl, Sentinels, Source, Sts, Transport, ZooKeeper,
 };
 pub use validate::{Finding, Severity};
 

@@ -120,6 +120,15 @@ const BOOTSTRAP_SITE: Kind = Kind::Section(&[
     key("type", Kind::Text),
     key("default", Kind::Flag),
     key("echo", Kind::Flag),
+    key("transport", TRANSPORT),
+    key("region", Kind::Text),
+    key("auth", AUTH),
+    key("conditionalWrites", Kind::Flag),
+    key("storageClass", Kind::Text),
+    key(
+        "serverSideEncryption",
+        Kind::Section(&[needed("algorithm", Kind::Text), key("kmsKeyId", Kind::Text)]),
+    ),
 ]);
 const REPLAY_TOPIC: Kind =
     Kind::Section(&[needed("topicName", Kind::Text), needed("retries", Kind::Whole(1, 1_000))]);

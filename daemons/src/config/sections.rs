@@ -1,5 +1,7 @@
 //! The sections that daemons on real services need, as they stand in `config.json` (replication reference section 11).
 
+use std::fmt;
+
 use backbeat_backends::journal::dmd::LOG_NAME_DEFAULT;
 use serde::Deserialize;
 
@@ -168,7 +170,7 @@ impl Transport {
 }
 
 /// How a site is told who asks (replication reference 8.1).
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// `account`, `service`, `role` or `assumeRole`.
@@ -182,8 +184,20 @@ pub struct Auth {
     pub sts: Option<Sts>,
 }
 
+impl fmt::Debug for Auth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, account, role_name, .. } = self;
+        formatter
+            .debug_struct("Auth")
+            .field("kind", kind)
+            .field("account", account)
+            .field("role_name", role_name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `auth.sts` (replication reference 8.1).
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sts {
     /// Its host.
@@ -235,13 +249,48 @@ pub struct BootstrapSite {
     /// Its servers, `host[:port]`; a port that is left out is the usual one.
     #[serde(default)]
     pub servers: Vec<String>,
-    /// The kind of cloud, for a site that is reached through the source.
+    /// `s3` for a site that is reached by S3 alone; upstream's names are of clouds that are reached through the source.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Whether buckets are echoed to it.
     #[serde(default)]
     pub echo: bool,
+    /// What is only said of sites of type `s3`; ours.
+    #[serde(flatten)]
+    pub s3: S3Options,
 }
+
+/// How a site of type `s3` is spoken to, and how its copies are written. All of it is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Options {
+    /// How its servers are spoken to; as the other destinations, if it is left out.
+    pub transport: Option<Transport>,
+    /// The region that requests are signed for.
+    pub region: Option<String>,
+    /// Who asks; as at the other destinations, if it is left out.
+    pub auth: Option<Auth>,
+    /// Whether it honours `If-Match` and `If-None-Match` of puts, completions and deletions.
+    #[serde(default)]
+    pub conditional_writes: bool,
+    /// The storage class of copies.
+    pub storage_class: Option<String>,
+    /// The encryption of copies.
+    pub server_side_encryption: Option<Encryption>,
+}
+
+/// `serverSideEncryption` of a site of type `s3`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or another one that the site knows.
+    pub algorithm: String,
+    /// The managed key; the site's own if it is left out.
+    pub kms_key_id: Option<String>,
+}
+
+/// The type of sites that are reached by S3 alone; ours.
+pub const S3_SITE: &str = "s3";
 
 impl BootstrapSite {
     /// Its servers with their ports, this one where none is named.

@@ -7,6 +7,7 @@ use backbeat_core::QueueEvent;
 use backbeat_core::call::Ending;
 use backbeat_core::id::{EffectId, Site};
 use backbeat_core::model::{ContentFlag, ObjectEntry, SiteStatus};
+use backbeat_core::request::minting::MintingReply;
 use backbeat_core::request::{Side, SiteReply, SiteRequest};
 use backbeat_core::time::{Instant, Now};
 use backbeat_core::{processor, status};
@@ -52,6 +53,10 @@ impl ProcessorObserver {
         } else if let SiteRequest::WriteMetadata { side: Side::Target, md, .. } = request {
             let bytes = md.json_len() as u64;
             self.awaited.insert(id, Awaited::Written { since, bytes });
+        } else if let SiteRequest::Minting(request) = request
+            && let Some(put) = request.transfer()
+        {
+            self.awaited.insert(id, Awaited::Moved { since, bytes: put.size });
         }
     }
 
@@ -120,7 +125,11 @@ impl ProcessorObserver {
             self.metrics.observe(&names::STAGE_TIME, &labels, elapsed);
         };
         match (self.awaited.remove(&id), reply) {
-            (Some(Awaited::Moved { since, bytes }), SiteReply::Moved { ending: Ending::Applied(_), .. }) => {
+            (
+                Some(Awaited::Moved { since, bytes }),
+                SiteReply::Moved { ending: Ending::Applied(_), .. }
+                | SiteReply::Minting(MintingReply::Put { ending: Ending::Applied(_), .. }),
+            ) => {
                 count(&names::DATA_READ, 1);
                 count(&names::SOURCE_DATA_BYTES, bytes);
                 count(&names::DATA_BYTES, bytes);

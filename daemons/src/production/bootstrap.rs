@@ -3,7 +3,7 @@
 use super::StartError;
 use super::selection::Selection;
 use super::sites::Destinations;
-use crate::config::{BootstrapSite, Config, Destination};
+use crate::config::{BootstrapSite, Config, Destination, S3_SITE, S3Options};
 
 /// The sites that are served, as the configuration names them.
 pub(super) struct Bootstrap {
@@ -70,16 +70,20 @@ impl Bootstrap {
             list.into_iter().filter(|site| self.selection.has(&site.site)).collect();
         for (index, site) in served.iter().enumerate() {
             let name = &site.site;
+            let is_plain = site.kind.as_deref() != Some(S3_SITE);
             let wrong = match &site.kind {
-                Some(kind) => Some(format!(
+                Some(kind) if is_plain => Some(format!(
                     "site {name} is of type {kind}, which is not supported yet: leave it out with --site"
                 )),
-                None if site.servers.is_empty() => Some(format!("site {name} has no servers: name some")),
-                None if site.echo => Some(format!("site {name} has echo, which is not supported: remove it")),
-                None if served[..index].iter().any(|other| other.site == *name) => {
+                _ if is_plain && site.s3 != S3Options::default() => Some(format!(
+                    "site {name} says how its S3 is spoken to and is not of type {S3_SITE}: give it this type or leave that out"
+                )),
+                _ if site.servers.is_empty() => Some(format!("site {name} has no servers: name some")),
+                _ if site.echo => Some(format!("site {name} has echo, which is not supported: remove it")),
+                _ if served[..index].iter().any(|other| other.site == *name) => {
                     Some(format!("two sites are called {name}: give each a name of its own"))
                 }
-                None => None,
+                _ => None,
             };
             if let Some(wrong) = wrong {
                 return Err(StartError::Configuration(format!("{key}: {wrong}")));
@@ -116,6 +120,15 @@ mod tests {
         let twice = r#"[{"site":"a","servers":["x:1"]},{"site":"a","servers":["y:1"]}]"#;
         assert!(served(&[], twice).expect_err("twice").contains("two sites are called a"));
         assert!(served(&[], r#"[{"site":"a"}]"#).expect_err("nowhere").contains("has no servers"));
+        let plain = r#"[{"site":"a","servers":["x:1"],"region":"eu-central-1"}]"#;
+        assert!(served(&[], plain).expect_err("no type").contains("is not of type s3"));
+        assert_eq!(
+            served(&[], r#"[{"site":"a","type":"s3","servers":["x:1"],"region":"r"}]"#),
+            Ok(vec!["a".to_owned()])
+        );
+        assert!(
+            served(&[], r#"[{"site":"a","type":"s3"}]"#).expect_err("nowhere").contains("has no servers")
+        );
     }
 
     #[tokio::test]

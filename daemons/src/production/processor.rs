@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use backbeat_backends::objects::SitePair;
 use backbeat_backends::queue::Group;
 use backbeat_core::call::Ending;
 use backbeat_core::id::{Site, Topic};
@@ -19,7 +18,7 @@ use super::bootstrap::Bootstrap;
 use super::consuming::consuming;
 use super::selection::Selection;
 use super::services::Services;
-use super::sites::{Destinations, SourceSite};
+use super::sites::{Destinations, SourceSite, target_kind};
 use super::{StartError, probes, told};
 use crate::config::BootstrapSite;
 use crate::config::settings::{self, DRAIN_MAX};
@@ -102,7 +101,7 @@ impl Processors {
         let ports = ProcessorPorts {
             queue: Arc::clone(&services.queue),
             publisher: services.publisher.clone(),
-            sites: Arc::new(SitePair::new(self.source.client(), self.destinations.client(&configured))),
+            sites: Arc::new(self.destinations.pair(&services.config, &self.source, &configured).await?),
             topics: self.topics.clone(),
             status_topic: services.topics.status.clone(),
             exceptions_topic: services.topics.exceptions.clone(),
@@ -122,8 +121,9 @@ impl Processors {
             .map_err(|error| StartError::Unavailable(error.to_string()))?;
         let is_paused = *paused.borrow();
         let owner = &self.destinations.login.account;
-        let machine =
+        let mut machine =
             settings::processor(&services.replication, &site, &owner.canonical_id, &owner.display_name);
+        machine.copy.target = target_kind(&configured);
         let (handle, mut processing) =
             processor::start(machine, is_paused, ports, services.clock.clone(), DRAIN_MAX).await?;
         let (stop, stopped) = watch::channel(false);

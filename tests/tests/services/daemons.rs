@@ -25,10 +25,10 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// How long anything may take on the slowest machine.
-const TIME_MAX: Duration = Duration::from_mins(2);
+pub(crate) const TIME_MAX: Duration = Duration::from_mins(2);
 
 const BUCKET: &str = "photos";
-const LIST: &str = "/extensions/replication/destination/bootstrapList";
+pub(crate) const LIST: &str = "/extensions/replication/destination/bootstrapList";
 
 /// Where the services are that daemons need, or what is missing.
 pub(crate) fn places(services: &Services) -> Result<Places, String> {
@@ -59,7 +59,7 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
 pub(crate) struct System {
     _directory: tempfile::TempDir,
     _sites: backbeat_tests::process::Process,
-    addresses: Addresses,
+    pub(crate) addresses: Addresses,
     pub(crate) fleet: Fleet,
     /// ZooKeeper, with the folder of this fleet.
     pub(crate) zookeeper: String,
@@ -177,6 +177,10 @@ pub(crate) struct Client(SignedClient);
 impl Client {
     pub(crate) fn at(address: &str) -> Self {
         Self(SignedClient::new(address, Credentials::new(ACCESS_KEY, SECRET_KEY), REGION))
+    }
+
+    pub(crate) fn over(client: SignedClient) -> Self {
+        Self(client)
     }
 
     async fn ask(&self, request: Request) -> Result<http::Response<Bytes>> {

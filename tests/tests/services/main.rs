@@ -13,6 +13,7 @@ mod provisioning;
 mod record_log;
 mod redis;
 mod roles;
+mod s3_targets;
 mod zookeeper;
 
 use backbeat_backends::conformance::Case;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     tests.extend(change_stream_daemons::tests(&services));
     tests.extend(record_log::tests());
     tests.extend(roles::tests());
+    tests.extend(s3_targets::tests(&services));
     suite::run(tests)
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::ordered::Json;
-use crate::site::timestamp::iso;
+use crate::timestamp::iso;
 
 /// Characters that MongoDB does not take in the names of members, and what stands for them in the keys of tags.
 const ESCAPED: [(char, &str); 2] = [('\u{ff0e}', "."), ('\u{ff04}', "$")];

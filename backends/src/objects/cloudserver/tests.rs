@@ -1,100 +1,22 @@
 //! The suite against an embedded site, over loopback and within the process, and what happens when servers do not answer.
 
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
-use tempfile::TempDir;
+use backbeat_core::call::RefusalKind;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::*;
 use crate::conformance::{applied, refused};
 use crate::credentials::account::StaticCredentials;
-use crate::embedded::Closed;
+use crate::credentials::{Credentials, CredentialsError};
 use crate::http::passage;
-use crate::objects::Versioning;
 use crate::objects::conformance::{ObjectsHarness, md5_hex};
-use crate::site::{Account, Entrances, Limits, ReplicationEndpoint, Site, SiteConfig, serve};
-
-const OWNER: &str = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be";
-
-fn keys() -> Credentials {
-    Credentials::lasting("accessKey1", "verySecretKey1")
-}
+use crate::objects::served::{OWNER, Served, keys, limits};
+use crate::objects::{BodyError, Versioning};
 
 fn adapter(endpoints: &[String]) -> CloudServer<StaticCredentials> {
     CloudServer::new(endpoints, "us-east-1", Arc::new(StaticCredentials::new(keys())), limits())
-}
-
-fn limits() -> TimeLimits {
-    TimeLimits { call: Duration::from_secs(10), chunk: Duration::from_secs(5) }
-}
-
-/// A site that is reached over the network, or within the process.
-struct Served {
-    adapter: CloudServer<StaticCredentials>,
-    client: SignedClient,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
-    closed: Closed,
-    _directory: TempDir,
-}
-
-impl Served {
-    async fn over_network() -> Self {
-        Self::start(|listener, endpoint| {
-            (SignedClient::new(endpoint, (&keys()).into(), "us-east-1"), listener.into())
-        })
-        .await
-    }
-
-    async fn in_process() -> Self {
-        let (passage, door) = passage();
-        Self::start(|listener, endpoint| {
-            let client = SignedClient::in_process(passage, endpoint, (&keys()).into(), "us-east-1");
-            (client, (listener, door).into())
-        })
-        .await
-    }
-
-    async fn start(open: impl FnOnce(TcpListener, String) -> (SignedClient, Entrances)) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let account = Account {
-            access_key: keys().access_key,
-            secret_key: keys().secret_key.expose().to_owned(),
-            canonical_id: OWNER.to_owned(),
-            display_name: "owner".to_owned(),
-        };
-        let endpoint = ReplicationEndpoint { site: "target".to_owned(), cloud_type: None, is_default: true };
-        let site = Site::open(SiteConfig {
-            name: "source".to_owned(),
-            data_dir: directory.path().to_owned(),
-            accounts: vec![account],
-            replication_endpoints: vec![endpoint],
-            replication_group: "RG001".to_owned(),
-            data_store_name: "us-east-1".to_owned(),
-            locations: Vec::new(),
-            api: None,
-            limits: Limits::default(),
-        });
-        let site = site.await.expect("the site opens");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let endpoint = listener.local_addr().expect("an address").to_string();
-        let (client, entrances) = open(listener, endpoint);
-        let (stop, stopped) = oneshot::channel();
-        let closed = site.closed();
-        let serving = tokio::spawn(serve(site, entrances, async { drop(stopped.await) }));
-        let credentials = Arc::new(StaticCredentials::new(keys()));
-        let adapter = CloudServer::over(vec![client.clone()], credentials, limits());
-        Self { adapter, client, stop, serving, closed, _directory: directory }
-    }
-
-    async fn put(&self, path: &str, query: Option<&str>, body: String) {
-        let request = Request::new(Method::PUT, path).body(Body::full(body));
-        let request = query.into_iter().fold(request, |request, name| request.query(name, ""));
-        let answer = self.client.fetch(request, Duration::from_secs(10), 1 << 20).await.expect("an answer");
-        assert!(answer.status().is_success(), "{path} {query:?}: {:?}", answer.body());
-    }
 }
 
 impl ObjectsHarness for Served {
@@ -105,18 +27,7 @@ impl ObjectsHarness for Served {
     }
 
     async fn create_bucket(&self, bucket: &str, versioning: Versioning) {
-        let path = format!("/{bucket}");
-        self.put(&path, None, String::new()).await;
-        let states: &[&str] = match versioning {
-            Versioning::Never => &[],
-            Versioning::Enabled => &["Enabled"],
-            Versioning::Suspended => &["Enabled", "Suspended"],
-        };
-        for state in states {
-            let document =
-                format!("<VersioningConfiguration><Status>{state}</Status></VersioningConfiguration>");
-            self.put(&path, Some("versioning"), document).await;
-        }
+        Served::create_bucket(self, bucket, versioning).await;
     }
 
     async fn set_rules(&self, bucket: &str, rules: BucketRules) {
@@ -197,7 +108,7 @@ async fn mute(answer: Option<&'static str>) -> String {
 }
 
 fn object() -> ObjectRef {
-    ObjectRef::new("bucket", "key", backbeat_core::model::VersionRef::Null)
+    ObjectRef::new("bucket", "key", VersionRef::Null)
 }
 
 async fn free_port() -> String {

@@ -2,7 +2,7 @@
 
 use crate::site::error::{Outcome, Refusal};
 use crate::site::random::uuid;
-use crate::site::timestamp::{iso, parse_iso, timestamp};
+use crate::timestamp::{iso, parse_iso, timestamp};
 use s3s::dto::{
     AbortIncompleteMultipartUpload, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleAndOperator, LifecycleRuleFilter, NoncurrentVersionExpiration, NoncurrentVersionTransition,

@@ -2,7 +2,7 @@
 
 use crate::site::error::{Outcome, Refusal};
 use crate::site::headers::header;
-use crate::site::timestamp::{iso, parse_iso};
+use crate::timestamp::{iso, parse_iso};
 use backbeat_core::model::ObjectMd;
 use http::HeaderMap;
 use s3s::dto::{

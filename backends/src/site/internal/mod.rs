@@ -23,7 +23,8 @@ use super::admission;
 use super::config::Account;
 use super::error::{Outcome, Refusal};
 use super::metadata::Site;
-use super::uri::{BACKBEAT, METADATA, decode, parameter};
+use super::uri::{BACKBEAT, METADATA, parameter};
+use crate::http::form_decode;
 use http::{Extensions, HeaderMap, Method, Uri};
 use request::Target;
 use s3s::route::S3Route;
@@ -77,7 +78,7 @@ fn replication_bucket(uri: &Uri) -> Option<String> {
     parameter(uri, "replication")?;
     let path = uri.path().strip_prefix('/')?;
     let bucket = path.strip_suffix('/').unwrap_or(path);
-    (!bucket.is_empty() && !bucket.contains('/')).then(|| decode(bucket))
+    (!bucket.is_empty() && !bucket.contains('/')).then(|| form_decode(bucket))
 }
 
 impl InternalRoutes {
@@ -133,7 +134,7 @@ pub(super) fn parsers(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     condition::Condition::parse(text).map(drop).unwrap_or_default();
     multiple_backend::seconds(text);
-    decode(text);
+    form_decode(text);
     if let Ok(uri) = text.parse::<Uri>() {
         let target = Target::of(&uri);
         assert!(!target.kind.contains('/') && !target.bucket.contains('/'));

@@ -17,7 +17,7 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) async fn forward(site: &Site, request: S3Request<Body>) -> Outcome<S3Response<Body>> {
     let api = site.api().ok_or(Refusal::method_not_allowed())?;
     let rest = request.uri.path()[BACKBEAT.len()..].strip_prefix("api").unwrap_or_default();
-    let path = super::decode(&format!("/_{rest}"));
+    let path = crate::http::form_decode(&format!("/_{rest}"));
     let mut forwarded = Request::new(request.method, path).unsigned();
     for (name, value) in query(&request.uri) {
         forwarded = forwarded.query(name, value);

@@ -1,7 +1,8 @@
 //! What an internal request says: its path, its query and its headers.
 
+use crate::http::form_decode;
 use crate::site::error::{Outcome, Refusal};
-use crate::site::uri::{BACKBEAT, decode, parameter};
+use crate::site::uri::{BACKBEAT, parameter};
 use crate::site::versioning::Wanted;
 use http::{HeaderMap, Uri};
 
@@ -15,7 +16,7 @@ pub(super) struct Target {
 impl Target {
     /// The whole path is decoded first: keys may hold raw slashes or escaped ones (wire reference 0.2).
     pub(super) fn of(uri: &Uri) -> Self {
-        let path = decode(uri.path().strip_prefix(BACKBEAT).unwrap_or_default());
+        let path = form_decode(uri.path().strip_prefix(BACKBEAT).unwrap_or_default());
         let mut parts = path.splitn(3, '/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
         Self { kind: next(), bucket: next(), key: next() }

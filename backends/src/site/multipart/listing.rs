@@ -9,7 +9,7 @@ use crate::site::error::{Outcome, Refusal};
 use crate::site::lists::Spelling;
 use crate::site::metadata::Site;
 use crate::site::object::etag;
-use crate::site::timestamp::timestamp;
+use crate::timestamp::timestamp;
 use backbeat_core::model::ObjectMd;
 use s3s::dto::{
     Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,

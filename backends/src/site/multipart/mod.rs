@@ -20,7 +20,7 @@ use crate::site::json::{Writer, quoted};
 use crate::site::metadata::Site;
 use crate::site::object::{check_key, tags_json};
 use crate::site::random::random_hex;
-use crate::site::timestamp::system_ms;
+use crate::timestamp::system_ms;
 use backbeat_core::model::ObjectMd;
 use parts::{discard, part_key};
 use s3s::dto::{ChecksumAlgorithm, ChecksumType, CreateMultipartUploadInput, CreateMultipartUploadOutput};

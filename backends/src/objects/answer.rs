@@ -1,4 +1,4 @@
-//! What CloudServer's answers mean (wire reference 0.3, 0.4; replication reference 5.6).
+//! What the answers of S3 servers mean, CloudServer's internal routes among them (wire reference 0.3, 0.4; replication reference 5.6).
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::request::BucketRules;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MS_PER_DAY: u64 = 86_400_000;
 
 /// Milliseconds since the epoch by the system's clock.
-pub(super) fn system_ms() -> u64 {
+pub(crate) fn system_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -34,7 +34,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The day after 1970-01-01 that a date is: the other direction of [`civil`].
-pub(super) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
+pub(crate) fn day(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
         return None;
     }
@@ -77,12 +77,12 @@ pub(crate) fn parse_iso(text: &str) -> Option<u64> {
 
 /// The time that a `Date` or `x-amz-date` header says, in milliseconds since the epoch: as in mail and HTTP, or ISO 8601 with or
 /// without its marks.
-pub(super) fn parse_date(text: &str) -> Option<u64> {
+pub(crate) fn parse_date(text: &str) -> Option<u64> {
     parse_mail(text).or_else(|| parse_basic(text)).or_else(|| parse_iso(text))
 }
 
 /// The time of `20261120T163825Z` in milliseconds since the epoch.
-pub(super) fn parse_basic(text: &str) -> Option<u64> {
+pub(crate) fn parse_basic(text: &str) -> Option<u64> {
     if text.len() != 16 || text.as_bytes()[8] != b'T' || !text.ends_with('Z') {
         return None;
     }
@@ -133,7 +133,7 @@ fn of_day(hours: u64, minutes: u64, seconds: u64) -> Option<u64> {
 }
 
 /// A stored time for the protocol library.
-pub(super) fn timestamp(iso: &str) -> Option<Timestamp> {
+pub(crate) fn timestamp(iso: &str) -> Option<Timestamp> {
     Timestamp::parse(TimestampFormat::DateTime, iso).ok()
 }
 
