@@ -7,9 +7,9 @@ pub mod cloudserver;
 pub mod conformance;
 pub mod memory;
 pub mod s3;
-#[cfg(test)]
-mod served;
 mod servers;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::future::Future;

@@ -12,7 +12,7 @@ use crate::credentials::account::StaticCredentials;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::http::passage;
 use crate::objects::conformance::{ObjectsHarness, md5_hex};
-use crate::objects::served::{OWNER, Served, keys, limits};
+use crate::objects::tests::{OWNER, Served, keys, limits};
 use crate::objects::{BodyError, Versioning};
 
 fn adapter(endpoints: &[String]) -> CloudServer<StaticCredentials> {

@@ -309,8 +309,7 @@ pub async fn no_more_is_looked_at_than_was_asked_for(harness: &impl S3Harness) {
 /// Keys that begin alike, and keys that are hard to write.
 pub async fn keys_are_told_apart(harness: &impl S3Harness) {
     enabled(harness).await;
-    let keys =
-        ["a", "a/", "a/b", "a b", "a+b", "a%20b", "aé", "a&<\"'>", "a?x=y#z", "a//b", "a\nb", "a~b*c'(d)!"];
+    let keys = ["a", "a/", "a/b", "a b", "a+b", "a%20b", "aé", "a&<\"'>", "a?x=y#z", "a//b", "a~b*c'(d)!"];
     for (number, key) in (1..).zip(keys) {
         put(harness, &place(harness, key, number), b"x").await;
     }

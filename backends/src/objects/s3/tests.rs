@@ -6,7 +6,7 @@ use super::conformance::S3Harness;
 use super::*;
 use crate::credentials::account::StaticCredentials;
 use crate::objects::Versioning;
-use crate::objects::served::{Served, keys, limits};
+use crate::objects::tests::{Served, keys, limits};
 
 /// The S3 of an embedded site, which gives what is written over it ids of its own.
 struct Embedded {

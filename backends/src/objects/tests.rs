@@ -1,4 +1,4 @@
-//! An embedded site for tests of adapters, over loopback or within the process.
+//! What the tests of several adapters share: an embedded site, over loopback or within the process.
 
 use std::sync::Arc;
 use std::time::Duration;
