@@ -11,7 +11,8 @@ pub enum ExceptionState {
     Deferred,
     /// Nothing wrong with the copy itself: something outside must change first. Tried again at `next`.
     Held,
-    /// The attempts are used up: waits for an explicit retry.
+    /// The attempts are used up: waits for an explicit retry. With `next`: its status may not be published yet; whoever owns the
+    /// entry then tries it again.
     Failed,
     /// Being copied: what was stored so far is in [`ExceptionRecord::deposit`]. Looked at again at `next`, should its owner die.
     Copying,

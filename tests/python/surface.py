@@ -123,8 +123,12 @@ def protection_arrives(source, targets):
     s3.put_object_legal_hold(Bucket=bucket, Key="held", LegalHold={"Status": "ON"})
     later = s3.put_object(Bucket=bucket, Key="later", Body=b"x")["VersionId"]
     s3.put_object_retention(Bucket=bucket, Key="later", Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until})
+    s3.put_object(Bucket=bucket, Key="shown", Body=b"x")
+    s3.put_object_acl(Bucket=bucket, Key="shown", ACL="public-read")
     arrive(source, targets, bucket, copy)
     for site, name in [(source, bucket)] + [(target, copy) for target in targets]:
+        grants = site.s3.get_object_acl(Bucket=name, Key="shown")["Grants"]
+        assert any(grant["Grantee"].get("URI", "").endswith("/AllUsers") for grant in grants), grants
         assert site.s3.get_object_retention(Bucket=name, Key="kept")["Retention"]["RetainUntilDate"] == until
         assert site.s3.head_object(Bucket=name, Key="held")["ObjectLockLegalHoldStatus"] == "ON"
         assert site.s3.head_object(Bucket=name, Key="later")["ObjectLockMode"] == "COMPLIANCE"

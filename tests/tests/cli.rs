@@ -4,7 +4,7 @@
 use backbeat_tests::binary::run;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::process::Output;
+use std::process::{Command, Output};
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
@@ -125,4 +125,19 @@ fn a_configuration_that_is_wrong_ends_with_2_and_names_the_file() {
     let output = run(&["config", "check", "--config", "no/such/file.json"], "").unwrap();
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("no/such/file.json"), "{}", stderr(&output));
+}
+
+#[test]
+fn completion_scripts_are_printed_for_the_shells_that_people_have() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = run(&["completion", shell], "").unwrap();
+        assert_eq!(code(&output), 0, "{shell}: {}", stderr(&output));
+        assert!(stdout(&output).contains("version-id"), "{shell}");
+    }
+    assert_eq!(code(&run(&["completion", "tcsh"], "").unwrap()), 2);
+    let script = stdout(&run(&["completion", "bash"], "").unwrap());
+    let words =
+        "COMP_WORDS=(backbeat ver) COMP_CWORD=1; _backbeat backbeat ver backbeat; echo ${COMPREPLY[@]}";
+    let output = Command::new("bash").args(["-c", &format!("{script}\n{words}")]).output().unwrap();
+    assert_eq!(stdout(&output).trim(), "version-id", "{}", stderr(&output));
 }

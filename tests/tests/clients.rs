@@ -49,11 +49,56 @@ fn main() -> ExitCode {
     tests.push(Test::new("aws_s3api_runs_its_list", aws(), list("aws-s3api.txt")));
     tests.push(Test::new("rclone_runs_its_list_and_finds_sites_equal", rclone(), rclone_list));
     tests.push(Test::new("rclone_finds_the_sites_equal_after_the_demo", rclone(), after_the_demo));
+    tests.push(Test::new("a_json_schema_refuses_what_config_check_refuses", python(), schema));
     tests.push(Test::new("versitygw_finds_what_its_table_says", versitygw(), versitygw_cases));
     let exit = suite::run(tests);
     // Statics are never dropped, processes have to be ended.
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
     exit
+}
+
+/// Configurations that are right and wrong in one place each.
+const CONFIGURATIONS: [&str; 14] = [
+    "{}",
+    r#"{"unknown": 1}"#,
+    r#"{"replicationGroupId": "RG001  "}"#,
+    r#"{"replicationGroupId": "short"}"#,
+    r#"{"zookeeper": {"connectionString": ""}}"#,
+    r#"{"kafka": {"partitions": 0}}"#,
+    r#"{"kafka": {"partitions": 4.5}}"#,
+    r#"{"queuePopulator": {"logSource": "nowhere"}}"#,
+    r#"{"queuePopulator": {"probeServer": [{"port": 0}]}}"#,
+    r#"{"queuePopulator": {"probeServer": [{"site": "a"}]}}"#,
+    r#"{"redis": {"sentinels": "one:1,two:2"}}"#,
+    r#"{"redis": {"sentinels": [{"host": "one"}]}}"#,
+    r#"{"extensions": {"replication": {"destination": {"bootstrapList": [{"site": "a", "type": "s3"}]}}}}"#,
+    r#"{"extensions": {"replication": {"destination": {"bootstrapList": [{"servers": []}]}}}}"#,
+];
+
+/// The schema is held against configurations by a library that people use.
+fn schema() -> Result<()> {
+    let directory = tempfile::tempdir().context("failed to make a directory")?;
+    let schema = directory.path().join("schema.json");
+    fs::write(&schema, run(&["config", "schema"], "")?.stdout)?;
+    let file = directory.path().join("config.json");
+    let (mut right, mut wrong) = (0, 0);
+    for configuration in CONFIGURATIONS {
+        fs::write(&file, configuration)?;
+        let name = file.to_str().context("a folder with a plain name")?;
+        let is_right = run(&["config", "check", "--config", name], "")?.status.success();
+        let mut command = Command::new(python().map_err(anyhow::Error::msg)?);
+        command.args(["-m", "jsonschema", "-i"]).arg(&file).arg(&schema);
+        let output = command.stdin(Stdio::null()).output().context("failed to run jsonschema")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() || !said.contains("No module"), "{said}");
+        ensure!(
+            output.status.success() == is_right,
+            "{configuration} is right: {is_right}; the schema: {said}"
+        );
+        *(if is_right { &mut right } else { &mut wrong }) += 1;
+    }
+    ensure!(right >= 5 && wrong >= 5, "{right} are right and {wrong} are wrong");
+    Ok(())
 }
 
 fn on_shared(test: impl FnOnce(&Shared) -> Result<()>) -> Result<()> {

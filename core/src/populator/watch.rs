@@ -258,7 +258,8 @@ impl Watch {
     /// What has to be written over `stored`, if it is not what it should be; `mark` tells this write from others.
     pub(super) fn remedy(&self, object: &ObjectRef, stored: &ObjectMd, mark: Seq) -> Option<ObjectMd> {
         let known = self.versions.get(object)?.history.known()?;
-        if *stored.replication().status() == OverallStatus::Replica {
+        // What another site's engine wrote stands, but not a replica that was put back over a later change.
+        if *stored.replication().status() == OverallStatus::Replica && !is_restoration(stored) {
             return None;
         }
         let stored_revision = stored.revision();
@@ -417,6 +418,18 @@ mod tests {
         assert_eq!(memory.remedy(&object(), &replica, Seq(1)), None);
         let back = memory.remedy(&object(), &done, Seq(1)).expect("the replica comes back");
         assert_eq!(back.replication().status(), &OverallStatus::Replica);
+    }
+
+    #[test]
+    fn a_change_that_a_restored_replica_overwrote_comes_back() {
+        let a = asked("a");
+        let replica = asked("b").with_replication(a.replication().with_status(OverallStatus::Replica));
+        let (stale, later) = (completed(&a, "paris"), asked("c"));
+        let restored = replica.with_origin_op("s3:Replication:OperationRestoredRevision:3");
+        let (memory, looks) = watch(&[&a, &replica, &stale, &later, &restored]);
+        assert_eq!(looks, [false, false, true, false, true]);
+        let back = memory.remedy(&object(), &restored, Seq(5)).expect("the later change comes back");
+        assert_eq!(back.revision(), later.revision());
     }
 
     #[test]

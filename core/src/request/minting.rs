@@ -147,7 +147,7 @@ pub enum MintingRequest {
         /// Which key.
         object: ObjectRef,
     },
-    /// Begin an upload with its marker, metadata and tags.
+    /// Begin an upload with its marker, metadata and tags; the version may come without the tags.
     CreateUpload {
         /// Which key and marker.
         object: ObjectRef,

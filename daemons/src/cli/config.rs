@@ -29,6 +29,9 @@ enum Action {
         #[arg(long)]
         origin: bool,
     },
+    /// Print what a configuration may hold as a JSON Schema, for editors and pipelines.
+    #[command(after_help = "Example:\n  backbeat config schema > backbeat.schema.json")]
+    Schema,
 }
 
 /// Loads the configuration that `global` names, with the environment over it.
@@ -50,6 +53,7 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
     match arguments.action {
         Action::Check => check(global),
         Action::Show { origin } => show(global, origin),
+        Action::Schema => Ok(schema(global)),
     }
 }
 
@@ -102,4 +106,14 @@ fn show(global: &Global, with_origin: bool) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+fn schema(global: &Global) -> Exit {
+    let schema = Config::json_schema();
+    if global.json {
+        println!("{schema}");
+    } else {
+        println!("{schema:#}");
+    }
+    Exit::Done
 }

@@ -1,6 +1,7 @@
 //! Commands of the binary, one file each.
 
 mod client;
+mod completion;
 mod config;
 #[cfg(feature = "services")]
 mod daemon;
@@ -75,6 +76,7 @@ enum Command {
     Config(config::Arguments),
     Filter(filter::Filter),
     VersionId(version_id::VersionIdCommand),
+    Completion(completion::Arguments),
 }
 
 /// Runs the command that this process was started with.
@@ -104,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Config(arguments) => config::run(&arguments, &global).map(ExitCode::from),
         Command::Filter(filter) => filter.run().map_err(Failure::from),
         Command::VersionId(command) => command.run().map_err(Failure::from),
+        Command::Completion(arguments) => completion::run(&arguments).map(ExitCode::from),
     };
     ended.unwrap_or_else(|failure| {
         eprintln!("{SAYS}{failure}");

@@ -1,6 +1,7 @@
 //! The configuration: the embedded defaults, a `config.json` as existing installations have it, and environment variables
 //! of the form `BACKBEAT__SECTION__KEY=value`, each over the one before.
 
+mod json_schema;
 mod locations;
 mod replication;
 mod schema;
@@ -104,6 +105,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a configuration may hold, as a JSON Schema.
+    pub fn json_schema() -> Value {
+        json_schema::json_schema()
+    }
+
     /// The embedded defaults, `file` over them if there is one, `environment` over both.
     pub fn load(
         file: Option<&Path>,

@@ -255,15 +255,12 @@ impl History {
                 }
                 at.target = Some(*content);
             }
-            Seen::Minted { site, version, content, stray, .. }
-            | Seen::Retagged { site, version, content, stray, .. } => {
-                let known = &mut self.versions[version.index()];
-                let newest = |content| known.revision_shown(content, true).map_or(0, |(_, newest)| newest);
-                // What a stray shows counts only where nothing as new is there: whoever comes next may find it right.
-                let shown = known.sites[site.index()].target;
-                if !stray || shown.is_none_or(|shown| newest(shown) < newest(*content)) {
-                    known.sites[site.index()].target = Some(*content);
-                }
+            Seen::Minted { site, version, md, asked, stray, .. } => {
+                let shown = Content::plain(md);
+                self.shown_at_minting(*version, *site, shown, *stray || shown != *asked);
+            }
+            Seen::Retagged { site, version, content, stray, .. } => {
+                self.shown_at_minting(*version, *site, *content, *stray);
             }
             Seen::TargetAsked { site, version, .. } => {
                 self.versions[version.index()].sites[site.index()].requests += 1;
@@ -280,6 +277,18 @@ impl History {
             | Seen::Died { .. }
             | Seen::TargetDeleted { .. }
             | Seen::Unminted { .. } => {}
+        }
+    }
+
+    /// What a stray shows, or a version that lost its tags, counts only where nothing as new is there: whoever comes next may find
+    /// it right.
+    fn shown_at_minting(&mut self, version: VerId, site: SiteId, content: Content, weak: bool) {
+        let known = &mut self.versions[version.index()];
+        // What lost its tags may be no revision at all.
+        let newest = |content| known.revision_shown(content, true).map(|(_, newest)| newest);
+        let shown = known.sites[site.index()].target;
+        if !weak || shown.is_none_or(|shown| newest(shown) < newest(content)) {
+            known.sites[site.index()].target = Some(content);
         }
     }
 

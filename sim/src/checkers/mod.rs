@@ -210,8 +210,8 @@ impl Checkers {
                 self.data.shows(history, *site, *version, *latest, marks)?;
                 self.data.wrote(history, *site, *version, (after, *content), blobs)
             }
-            Seen::Minted { site, key, version, id, md, content, stray } => {
-                let shown = (md.is_delete_marker(), *content);
+            Seen::Minted { site, key, version, id, md, asked, stray } => {
+                let shown = (md.is_delete_marker(), *asked);
                 if !md.is_delete_marker() && self.history.at(*version, *site).target.is_none() {
                     self.fifo.applied(history, *site, *version)?;
                 }

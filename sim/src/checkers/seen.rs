@@ -202,8 +202,8 @@ pub enum Seen<'a> {
         id: u32,
         /// What it shows.
         md: &'a ObjectMd,
-        /// The same as one number.
-        content: Content,
+        /// What it was asked to show: it may have lost the tags of its upload.
+        asked: Content,
         /// Whether the request came from nobody who owns the key and could not be refused.
         stray: bool,
     },

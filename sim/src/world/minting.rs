@@ -136,7 +136,7 @@ impl<R: Rules> World<R> {
                 let md = ObjectMd::parse(r#"{"isDeleteMarker":true}"#).expect("valid JSON");
                 MintingReply::Minted(Ending::Applied(self.mint(
                     site,
-                    version,
+                    (version, Content::plain(&md)),
                     &md,
                     condition.as_ref(),
                     stray,
@@ -197,7 +197,8 @@ impl<R: Rules> World<R> {
             self.marks.hit(Mark::MintingConflict);
             return at(Side::Target, refused(RefusalKind::Conflict, "PreconditionFailed"));
         }
-        let minted = self.mint(site, version, &put.md, put.condition.as_ref(), stray);
+        let asked = (version, Content::plain(&put.md));
+        let minted = self.mint(site, asked, &put.md, put.condition.as_ref(), stray);
         at(Side::Target, Ending::Applied(minted))
     }
 
@@ -216,9 +217,9 @@ impl<R: Rules> World<R> {
             return refused(RefusalKind::Conflict, "PreconditionFailed");
         }
         match self.site(site).complete(upload, parts) {
-            Ending::Applied((begun_for, md)) => {
+            Ending::Applied(done) => {
                 self.marks.hit(Mark::UploadCompleted);
-                Ending::Applied(self.mint(site, begun_for, &md, condition, stray))
+                Ending::Applied(self.mint(site, (done.version, done.asked), &done.md, condition, stray))
             }
             Ending::Refused(refusal) => Ending::Refused(refusal),
             Ending::Unknown => Ending::Unknown,
@@ -228,19 +229,18 @@ impl<R: Rules> World<R> {
     fn mint(
         &mut self,
         site: SiteId,
-        version: VerId,
+        (version, asked): (VerId, Content),
         md: &ObjectMd,
         condition: Option<&CurrentIs>,
         stray: bool,
     ) -> Minted {
         let key = self.key_of(version);
-        let content = Content::plain(md);
         let etag = md.content_md5().to_owned();
         // A condition that other versions meet, too, or none at all, cannot refuse what comes late.
         let vague = self.is_vague(site, key, condition, md);
         let excused = stray && vague;
         let id = self.site(site).mint(key, version, md.clone(), excused);
-        self.see(&Seen::Minted { site, key, version, id, md, content, stray: excused });
+        self.see(&Seen::Minted { site, key, version, id, md, asked, stray: excused });
         Minted { id: id.to_string().into(), etag }
     }
 

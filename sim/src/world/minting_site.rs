@@ -8,7 +8,8 @@
 //!   delete marker, `Etag` if the current version is an object with this entity tag. Entity tags of equal bytes are equal.
 //! - A body whose MD5 is not the announced one is refused.
 //! - An open upload holds its parts by number; completing it names them with their entity tags and makes one version; afterwards it
-//!   is gone. It may be dropped at any time by the bucket's own rules.
+//!   is gone. The version may come without the tags that the upload was begun with, as on Ceph 16 (here: every other upload). An
+//!   upload may be dropped at any time by the bucket's own rules.
 //! - A request may arrive twice, and late. One that was refused is not carried out later.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use backbeat_core::model::{ObjectMd, RawJson};
 use backbeat_core::request::minting::{CurrentIs, TargetVersion, UploadedPart};
 
 use super::source::SourceSite;
+use crate::content::Content;
 use crate::ids::{KeyId, VerId};
 
 /// One version.
@@ -42,6 +44,17 @@ pub struct Upload {
     pub version: VerId,
     md: ObjectMd,
     parts: BTreeMap<u32, (u64, String)>,
+}
+
+/// What became of an upload.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// The source version that it was begun for.
+    pub version: VerId,
+    /// What the version shows.
+    pub md: ObjectMd,
+    /// What the upload was begun with.
+    pub asked: Content,
 }
 
 /// A target site that mints ids.
@@ -175,7 +188,7 @@ impl MintingSite {
     }
 
     /// Takes an upload apart for a version: gives what it was begun for.
-    pub fn complete(&mut self, upload: &str, named: &[(u32, String)]) -> Ending<(VerId, ObjectMd)> {
+    pub fn complete(&mut self, upload: &str, named: &[(u32, String)]) -> Ending<Completed> {
         let Ok(id) = upload.parse::<u32>() else { return refused(RefusalKind::NotFound, "NoSuchUpload") };
         let Some(upload) = self.uploads.get(&id) else {
             return refused(RefusalKind::NotFound, "NoSuchUpload");
@@ -196,9 +209,15 @@ impl MintingSite {
             let other = RawJson::string(&format!("{:032x}-{}", 0xbad, named.len()));
             upload.md.with_member("content-md5", &other).expect("a text member")
         };
+        let asked = Content::plain(&md);
+        let md = if id % 2 == 0 && !md.tags().is_empty() {
+            md.with_member("tags", &RawJson::parse("{}").expect("valid JSON")).expect("an untyped member")
+        } else {
+            md
+        };
         let version = upload.version;
         self.uploads.remove(&id);
-        Ending::Applied((version, md))
+        Ending::Applied(Completed { version, md, asked })
     }
 
     /// Drops an upload. Returns whether it was there.

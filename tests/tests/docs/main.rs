@@ -165,9 +165,8 @@ fn sources(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn everything_that_defends_an_invariant_is_there() {
-    let page = fs::read_to_string(workspace().join("docs/invariants.md")).unwrap();
+/// The code that tests and checks are in.
+fn all_code() -> String {
     let mut files = Vec::new();
     for folder in
         ["core/src", "backends/src", "sim/src", "sim/tests", "daemons/src", "daemons/tests", "tests/tests"]
@@ -178,20 +177,47 @@ fn everything_that_defends_an_invariant_is_there() {
         }
     }
     sources(&workspace().join("tests/python"), "py", &mut files);
-    let code: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+/// Looks for every file and name between back ticks of a page. Returns how many names there are.
+fn check_names(page: &str, code: &str) -> usize {
     let mut seen = 0;
     for span in page.split('`').skip(1).step_by(2) {
         if span.contains('/') {
             assert!(workspace().join(span).exists(), "{span} does not exist");
         } else if span.chars().all(|c| c.is_ascii_lowercase() || c == '_') && span.contains('_') {
+            let forms =
+                [format!("fn {span}("), format!("fn {span}<"), format!("def {span}("), format!("\"{span}\"")];
+            // Some tests are named with their adapter before them.
             let is_there =
-                [format!("fn {span}("), format!("fn {span}<"), format!("def {span}("), format!("\"{span}\"")]
-                    .iter()
-                    .any(|form| code.contains(form));
+                forms.iter().any(|form| code.contains(form)) || code.contains(&format!("::{span}\""));
             assert!(is_there, "nothing is called {span}");
             seen += 1;
         }
     }
+    seen
+}
+
+#[test]
+fn everything_that_shows_what_is_replicated_is_there() {
+    let page = fs::read_to_string(workspace().join("docs/replicated.md")).unwrap();
+    assert!(check_names(&page, &all_code()) > 30);
+    let vectors =
+        fs::read_to_string(workspace().join("tests/vectors/replication-populator-filter.json")).unwrap();
+    let mut seen = 0;
+    for span in page.split('`').skip(1).step_by(2).filter(|span| span.contains(' ')) {
+        assert!(vectors.contains(&format!("\"{span}\"")), "no vector is called {span}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn everything_that_defends_an_invariant_is_there() {
+    let page = fs::read_to_string(workspace().join("docs/invariants.md")).unwrap();
+    let code = all_code();
+    let seen = check_names(&page, &code);
     assert!(seen > 40, "only {seen} names found");
     // The numbers of checkers are what people search for.
     for number in

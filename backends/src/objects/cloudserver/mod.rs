@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backbeat_core::call::Ending;
+use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
 use backbeat_core::model::{Location, ObjectMd, ObjectRef, VersionId, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,10 @@ impl<C: CredentialSource> ObjectSite for CloudServer<C> {
         let ending = self.servers.exchange(request, self.servers.limits.call, |answer| {
             let headers = answer.headers();
             let is_marker = headers.get("x-amz-delete-marker").is_some_and(|value| value == "true");
+            if answer.status() == StatusCode::BAD_REQUEST {
+                // Without a body nobody knows why; keys that have expired are the reason that ends by itself.
+                return Ending::Refused(Refusal::new(RefusalKind::ExpiredCredentials, "400"));
+            }
             if !answer.status().is_success() && !is_marker {
                 return answer::refused(&answer);
             }

@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use backbeat_core::call::RefusalKind;
 use tokio::net::TcpListener;
 
 use super::*;

@@ -237,8 +237,11 @@ impl<C: CredentialSource> S3Site<C> {
         headers::describe(request, &object.version, &put.md, &self.settings, system_ms())
     }
 
-    /// What was written needs no look.
+    /// What was written needs no look, unless the site does not tell its entity tag.
     fn note(&self, object: &ObjectRef, minted: &Minted) {
+        if minted.etag.is_empty() {
+            return;
+        }
         let seen =
             Seen { marker: Some(marker_of(&object.version)), is_opaque: minted.etag.starts_with(OPAQUE) };
         self.seen.put(&object.bucket, &object.key, &minted.id, seen);
@@ -330,9 +333,10 @@ impl<C: CredentialSource> S3Site<C> {
                     Ending::Applied(Look::Object { seen: seen(headers), etag, size })
                 }
                 (200, None) => unreadable("no Content-Length"),
-                // An id that the site could not have given is one of nothing.
-                (400 | 404, _) => Ending::Applied(Look::Nothing),
+                (404, _) => Ending::Applied(Look::Nothing),
                 (405, _) => Ending::Applied(Look::DeleteMarker),
+                // Without a body nobody knows why: an id that is none, or keys that have expired.
+                (400, _) => Ending::Applied(Look::Unexplained),
                 _ => refused(&answer),
             }
         });
@@ -343,7 +347,22 @@ impl<C: CredentialSource> S3Site<C> {
             }
             Look::DeleteMarker => Ok(Some(delete_marker(id.clone()))),
             Look::Nothing => Ok(None),
+            Look::Unexplained => match self.read_tags(object, id).await {
+                Ending::Refused(refusal) if refusal.code == "InvalidArgument" => Ok(None),
+                Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => Ok(None),
+                Ending::Refused(refusal) => Err(Ending::Refused(refusal)),
+                Ending::Applied(_) | Ending::Unknown => Err(Ending::Unknown),
+            },
         }
+    }
+
+    async fn read_tags(&self, object: &ObjectRef, id: &MintedId) -> Ending<BTreeMap<String, String>> {
+        let request = of(object, Method::GET).query("tagging", "").query("versionId", id.as_str());
+        self.call(request, |answer| {
+            listing::tags(answer.body())
+                .map_or_else(|| unreadable("the tags are not understood"), Ending::Applied)
+        })
+        .await
     }
 
     /// A version with its tags, if it is a copy of the one that is looked for.
@@ -357,12 +376,7 @@ impl<C: CredentialSource> S3Site<C> {
     ) -> Result<Option<TargetVersion>, Stopped> {
         let mut tags = BTreeMap::new();
         if seen.marker.as_ref() == Some(&marker_of(&object.version)) {
-            let request = of(object, Method::GET).query("tagging", "").query("versionId", id.as_str());
-            let ending = self.call(request, |answer| {
-                listing::tags(answer.body())
-                    .map_or_else(|| unreadable("the tags are not understood"), Ending::Applied)
-            });
-            match ending.await {
+            match self.read_tags(object, &id).await {
                 Ending::Refused(refusal) if refusal.code == "NoSuchTagSet" => {}
                 Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound => return Ok(None),
                 ending @ (Ending::Applied(_) | Ending::Refused(_) | Ending::Unknown) => {
@@ -409,6 +423,7 @@ enum Look {
     Object { seen: Seen, etag: String, size: u64 },
     DeleteMarker,
     Nothing,
+    Unexplained,
 }
 
 fn delete_marker(id: MintedId) -> TargetVersion {

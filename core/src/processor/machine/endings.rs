@@ -54,15 +54,16 @@ impl<R: Rules> SiteProcessor<R> {
                     status.replay_count.is_none_or(|count| count > 0) && self.config.replays_max > 0;
                 let state = if replays_left { ExceptionState::Deferred } else { ExceptionState::Failed };
                 let record = self.exception(&work, state, reason, attempts, None);
-                let record = Step::Exception(Box::new(record));
-                let status = Step::Status(Box::new(status));
-                if work.offsets.is_empty() {
-                    // No message stands behind this work, only the record it came from: that one is replaced last, so
-                    // that a crash in between leaves something to try again.
-                    VecDeque::from([status, record])
-                } else {
-                    VecDeque::from([record, status])
+                let mut steps = VecDeque::new();
+                if !work.offsets.is_empty() {
+                    // Nobody may show a failure that is not listed. But the partition may be lost, and its message settled by
+                    // the next owner, before the status is out: until then the record says that the work is tried again.
+                    let next = Some(self.now.wall_after(self.config.hold_delay));
+                    steps.push_back(Step::Exception(Box::new(ExceptionRecord { next, ..record.clone() })));
                 }
+                steps.push_back(Step::Status(Box::new(status)));
+                steps.push_back(Step::Exception(Box::new(record)));
+                steps
             }
             Outcome::Held { .. } if !self.rules.parks_durably() => VecDeque::new(),
             Outcome::Held { reason } => {

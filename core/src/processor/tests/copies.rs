@@ -177,7 +177,7 @@ fn written_in_vain(first: Ending<()>) -> Bench {
     let refusal = Refusal::new(RefusalKind::Invalid, "MalformedPOSTRequest");
     bench.reply(id, SiteReply::Written(Ending::Refused(refusal)));
     bench.run();
-    assert_eq!(bench.exceptions.len(), 1);
+    assert_eq!(bench.exceptions.len(), 2, "before and after the status");
     bench
 }
 

@@ -28,8 +28,15 @@ fn a_failure_is_written_down_before_its_status_and_its_status_before_the_commit(
             "read Source a",
             "exception a Failed DstBucketNotFound",
             "status a FAILED",
+            "exception a Failed DstBucketNotFound",
             "commit 1"
         ]
+    );
+    let planned: Vec<bool> = bench.exceptions.iter().map(|record| record.next.is_some()).collect();
+    assert_eq!(
+        planned,
+        [true, false],
+        "until the status is out, the record says that the work is tried again"
     );
     assert_eq!(bench.statuses[0].replay_count, None);
 }

@@ -257,9 +257,12 @@ fn parts_go_into_one_upload_which_is_completed_under_the_condition() {
         "find a 100",
         "read Source a",
         "complete upload-2",
+        // Whether the version has its tags.
+        "find a 100",
+        "read Source a",
         "status a COMPLETED",
     ];
-    assert_eq!(bench.log[2..14], expected);
+    assert_eq!(bench.log[2..16], expected);
     assert_eq!(bench.minting.history("a"), ["v9 x"]);
     assert!(bench.minting.open_uploads().is_empty());
 }
@@ -306,6 +309,15 @@ fn an_upload_of_a_copy_that_fails_is_aborted() {
     bench.run();
     assert!(bench.minting.open_uploads().is_empty());
     assert_eq!(bench.exceptions[0].reason, "DstAccessDenied");
+}
+
+#[test]
+fn tags_that_the_target_loses_with_an_upload_are_written_afterwards() {
+    let mut bench = Bench::new(minting(true));
+    bench.minting.loses_tags_of_uploads = true;
+    bench.write("a", "v9", &[5, 3], "x");
+    bench.run();
+    assert_eq!(bench.minting.history("a"), ["v9 x"]);
 }
 
 #[test]

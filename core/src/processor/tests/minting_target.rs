@@ -28,6 +28,8 @@ pub(super) struct MintingTarget {
     pub(super) versions: Vec<(ObjectKey, TargetVersion)>,
     uploads: BTreeMap<String, Upload>,
     minted: u32,
+    /// As Ceph 16: a version that comes of an upload has no tags, whatever the upload was begun with.
+    pub(super) loses_tags_of_uploads: bool,
 }
 
 impl MintingTarget {
@@ -155,7 +157,13 @@ impl MintingTarget {
                 let named = upload.parts.values().map(|part| (part.number, part.etag.clone()));
                 assert!(named.eq(parts.iter().cloned()), "{parts:?} of {:?}", upload.parts);
                 let etag = upload.md.content_md5().to_owned();
-                MintingReply::Minted(Ending::Applied(self.mint(&upload.object, &upload.md, &etag)))
+                let minted = self.mint(&upload.object, &upload.md, &etag);
+                if self.loses_tags_of_uploads
+                    && let Some((_, version)) = self.versions.last_mut()
+                {
+                    version.tags.clear();
+                }
+                MintingReply::Minted(Ending::Applied(minted))
             }
             MintingRequest::AbortUpload { upload, .. } => {
                 self.uploads.remove(upload.as_str());

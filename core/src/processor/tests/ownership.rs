@@ -1,7 +1,7 @@
 //! Rebalances: epochs, draining, and requests that outlive their owner.
 
 use super::bench::{Bench, MAIN, PARTITION, config, is_move, object, source_md};
-use crate::call::Ending;
+use crate::call::{Ending, Refusal, RefusalKind};
 use crate::consumer::QueueEvent;
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::{Epoch, Offset};
@@ -103,6 +103,33 @@ fn a_new_owner_takes_parked_entries_over() {
     let Effect::LoadExceptions { id, .. } = load else { panic!("a load") };
     bench.handle(Event::ExceptionsLoaded { id, ending: Ending::Applied(vec![record]) });
     bench.pass(Span::from_secs(60));
+    assert_eq!(bench.statuses.len(), 1);
+    assert_eq!(bench.exceptions.last().map(|record| record.state), Some(ExceptionState::Resolved));
+}
+
+/// An owner that stood still past its lease lists a failure where its successor, which settled the message, holds the entry. It
+/// hears of its loss before it has published the status: the record is all that is left.
+#[test]
+fn a_failure_that_was_listed_by_an_owner_that_lost_its_partition_is_tried_again() {
+    let mut bench = Bench::new(config());
+    bench.bucket = Ending::Refused(Refusal::new(RefusalKind::BucketNotFound, "NoSuchBucket"));
+    bench.write("a", "v1", &[10], "x");
+    let put = bench.run_until(|effect| matches!(effect, Effect::PutException { .. }));
+    let Effect::PutException { id, record } = put else { panic!("a record") };
+    assert_eq!(record.state, ExceptionState::Failed);
+    bench.handle(Event::Queue(QueueEvent::Lost { epoch: bench.epoch, partitions: vec![PARTITION] }));
+    bench.handle(Event::Published { id, ending: Ending::Applied(()) });
+    bench.run();
+    assert!(bench.statuses.is_empty(), "the partition is another's");
+
+    bench.bucket = Ending::Applied(());
+    bench.epoch = Epoch(2);
+    let partitions = vec![(PARTITION, vec![Offset(1)])];
+    bench.handle(Event::Queue(QueueEvent::Assigned { epoch: Epoch(2), partitions }));
+    let load = bench.take(|effect| matches!(effect, Effect::LoadExceptions { .. }));
+    let Effect::LoadExceptions { id, .. } = load else { panic!("a load") };
+    bench.handle(Event::ExceptionsLoaded { id, ending: Ending::Applied(vec![*record]) });
+    bench.pass(Span::from_secs(300));
     assert_eq!(bench.statuses.len(), 1);
     assert_eq!(bench.exceptions.last().map(|record| record.state), Some(ExceptionState::Resolved));
 }

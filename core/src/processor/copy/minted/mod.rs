@@ -2,7 +2,7 @@
 //!
 //! A copy goes round until there is nothing left to do: look at the target, read the source, take one step. A step removes
 //! what landed late, writes the version, or replaces its tags. What the target cannot refuse on its own (tags; everything where
-//! requests are not conditional) is looked at once more afterwards, so that an owner that was paused past its lease finds what it
+//! requests are not conditional) and what it may lose (the tags of an upload) is looked at once more afterwards, so that an owner that was paused past its lease finds what it
 //! did and mends it.
 
 mod order;

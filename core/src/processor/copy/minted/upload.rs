@@ -1,6 +1,5 @@
 //! Multipart uploads: one for a version, found again by whoever owns the version next, and none left behind (decision D10).
 
-use std::collections::BTreeMap;
 use std::mem;
 
 use crate::call::{Ending, RefusalKind};
@@ -17,8 +16,8 @@ use super::super::{Context, CopyJob, Stage};
 pub(in crate::processor::copy) struct Uploads {
     /// The one that this copy fills.
     own: Option<UploadId>,
-    /// The tags that it was begun with: its version gets these, whatever the source has by then.
-    tags: Option<BTreeMap<String, String>>,
+    /// It was begun by this copy and without tags.
+    untagged: bool,
     /// The upload is another owner's: which parts it holds is not known yet.
     unread: bool,
     /// Whether the open uploads of the key were asked for.
@@ -34,10 +33,10 @@ impl Uploads {
         self.own.clone()
     }
 
-    /// Whether the version that is being written gets the tags of `md`: it does unless it comes from an upload that was begun
-    /// with others.
+    /// Whether the version that is being written is certain to get the tags of `md`: not if it comes from an upload and there are
+    /// any. The upload may have been begun with others, and some servers (Ceph 16) lose those that it was begun with.
     pub(super) fn has_tags_of(&self, md: &ObjectMd) -> bool {
-        self.own.is_none() || self.tags.as_ref().is_some_and(|tags| md.has_tags(tags))
+        self.own.is_none() || (self.untagged && md.tags().is_empty())
     }
 
     /// The upload became a version.
@@ -122,7 +121,7 @@ impl CopyJob {
                 uploads.listed = true;
                 if let Some(upload) = inherited.filter(|upload| open.contains(upload)) {
                     uploads.own = Some(upload);
-                    uploads.tags = None;
+                    uploads.untagged = false;
                     uploads.unread = true;
                 }
                 uploads.aborting =
@@ -139,10 +138,10 @@ impl CopyJob {
             }
             MintingReply::Created(Ending::Applied(upload)) => {
                 self.note_upload(upload.clone(), context.config);
-                let tags = self.read_source().tags();
+                let untagged = self.read_source().tags().is_empty();
                 let uploads = &mut self.minting().uploads;
                 uploads.own = Some(upload);
-                uploads.tags = Some(tags);
+                uploads.untagged = untagged;
                 uploads.filled = false;
                 self.deposit.parts.clear();
                 self.heard_from_target = Some(true);
