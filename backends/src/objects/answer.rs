@@ -160,6 +160,7 @@ mod tests {
             (403, r#"{"code":"InvalidObjectState"}"#, RefusalKind::InvalidState),
             (403, r#"{"code":"AccessDenied"}"#, RefusalKind::Denied),
             (400, r#"{"code":"ExpiredToken"}"#, RefusalKind::ExpiredCredentials),
+            (400, r#"{"code":"InvalidToken"}"#, RefusalKind::Denied),
             (400, r#"{"code":"BadDigest"}"#, RefusalKind::BadDigest),
             (400, r#"{"code":"MalformedPOSTRequest"}"#, RefusalKind::Invalid),
             (412, r#"{"code":"PreconditionFailed"}"#, RefusalKind::Conflict),

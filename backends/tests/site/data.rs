@@ -47,7 +47,7 @@ fn files(site: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Bytes of a replica, as the engine writes them. Answers their data key.
-async fn put_data(server: &Server, bytes: Vec<u8>) -> String {
+pub(crate) async fn put_data(server: &Server, bytes: Vec<u8>) -> String {
     let request = at(Method::PUT, "/_/backbeat/data/bucket/replica?v2")
         .header("x-scal-canonical-id", "x")
         .header("content-md5", hex::encode(Md5::digest(&bytes)));

@@ -26,7 +26,7 @@ pub(crate) struct Server {
     task: JoinHandle<()>,
 }
 
-fn account(access_key: &str, secret_key: &str, canonical_id: &str, name: &str) -> Account {
+pub(crate) fn account(access_key: &str, secret_key: &str, canonical_id: &str, name: &str) -> Account {
     Account {
         access_key: access_key.into(),
         secret_key: secret_key.into(),

@@ -115,6 +115,9 @@ async fn deleting_the_last_version_leaves_a_placeholder_that_is_repaired() {
     let before = std::time::Instant::now();
     client.delete(&format!("/bucket/gone?versionId={version}")).await.expect(204);
     client.delete(&format!("/bucket/back?versionId={second}")).await.expect(204);
+    client.get("/_/backbeat/metadata/bucket/gone").await.refused_json(404, "ObjNotFound");
+    let back = client.metadata(&format!("/bucket/back?versionId={first}")).await;
+    assert_eq!(client.metadata("/bucket/back").await, back);
     assert_eq!(
         written(&server, from),
         [

@@ -8,6 +8,7 @@ mod conditions;
 mod copies;
 mod data;
 mod durability;
+mod edges;
 mod everyday;
 mod harness;
 mod journal;

@@ -213,6 +213,17 @@ async fn a_replicated_bucket_marks_writes_pending_and_keeps_its_versioning() {
     let service = server.service();
     service.put("/bucket/service", "x").await.expect(200);
     assert_eq!(service.head("/bucket/service").await.header("x-amz-replication-status"), None);
+    // A replica is passed on only once its owner changes it.
+    let mut replica = client.metadata("/bucket/key").await;
+    replica["replicationInfo"]["status"] = "REPLICA".into();
+    let version = client.head("/bucket/key").await.version();
+    let path = format!("/_/backbeat/metadata/bucket/key?versionId={version}");
+    service.put(&path, replica.to_string()).await.expect(200);
+    assert_eq!(client.head("/bucket/key").await.header("x-amz-replication-status"), Some("REPLICA"));
+    let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    client.put("/bucket/key?tagging", tags).await.expect(200);
+    let tagged = client.metadata("/bucket/key").await["replicationInfo"].clone();
+    assert_eq!((&tagged["status"], &tagged["content"]), (&"PENDING".into(), &vec!["METADATA"].into()));
     // One role stands for both sides.
     client.put("/bucket?replication", replication_xml("arn:aws:iam::12:role/one", "sf")).await.expect(200);
     let roles = client.get("/bucket?replication").await.element("Role");
@@ -220,6 +231,7 @@ async fn a_replicated_bucket_marks_writes_pending_and_keeps_its_versioning() {
     client.delete("/bucket?replication").await.expect(204);
     client.get("/bucket?replication").await.refused(404, "ReplicationConfigurationNotFoundError");
     client.versioning("bucket", "Suspended").await.expect(200);
+    client.replicate("bucket").await.refused(400, "InvalidRequest");
     server.stop().await;
 }
 

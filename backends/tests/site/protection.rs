@@ -150,6 +150,43 @@ async fn a_protected_version_stays() {
 }
 
 #[tokio::test]
+async fn an_expiration_respects_dates_and_protection() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path()).await;
+    let client = &server.client;
+    let lifecycle = client.with("lifecycleKey1", "lifecycleSecretKey1");
+    locked(&server, "bucket").await;
+    let governed = at(Method::PUT, "/bucket/governed")
+        .header("x-amz-object-lock-mode", "GOVERNANCE")
+        .header("x-amz-object-lock-retain-until-date", FAR);
+    let governed = client.send(governed.body(Body::full("governed"))).await.expect(200).version();
+    let held = at(Method::PUT, "/bucket/held").header("x-amz-object-lock-legal-hold", "ON");
+    let held = client.send(held.body(Body::full("held"))).await.expect(200).version();
+    for (key, version) in [("governed", governed), ("held", held)] {
+        let path = format!("/_/backbeat/expiration/bucket/{key}?versionId={version}");
+        lifecycle.delete(&path).await.refused_json(403, "AccessDenied");
+        let bypassing = delete_bypassing(&lifecycle, &path).await;
+        bypassing.refused_json(403, "AccessDenied");
+        let kept = client.get(&format!("/bucket/{key}?versionId={version}")).await.expect(200);
+        assert_eq!(kept.text(), key);
+    }
+
+    let version = client.put("/bucket/key", "x").await.expect(200).version();
+    for target in ["key".to_owned(), format!("key?versionId={version}")] {
+        let expire = |date: &str| {
+            let path = format!("/_/backbeat/expiration/bucket/{target}");
+            lifecycle.send(at(Method::DELETE, &path).header("if-unmodified-since", date))
+        };
+        expire("Thu, 01 Dec 2011 16:00:00 GMT").await.refused_json(412, "PreconditionFailed");
+        assert_eq!(client.get(&format!("/bucket/{target}")).await.expect(200).text(), "x");
+        assert_eq!(expire("Thu, 01 Dec 2095 16:00:00 GMT").await.expect(200).text(), "{}");
+        client.get("/bucket/key").await.refused(404, "NoSuchKey");
+    }
+    client.get(&format!("/bucket/key?versionId={version}")).await.refused(404, "NoSuchVersion");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn lists_are_kept_as_cloudserver_keeps_them() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path()).await;

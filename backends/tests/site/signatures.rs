@@ -18,7 +18,7 @@ const PAST: &str = "Tue, 27 Mar 2007 19:36:42 +0000";
 const FUTURE: &str = "Sun, 27 Mar 2107 19:36:42 GMT";
 
 /// What the site answers to a request with these header lines.
-async fn answer(client: &Client, method: &str, target: &str, headers: &str, body: &str) -> String {
+pub(crate) async fn answer(client: &Client, method: &str, target: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(client.signed.endpoint()).await.unwrap();
     let length = body.len();
     let request = format!(
@@ -31,7 +31,7 @@ async fn answer(client: &Client, method: &str, target: &str, headers: &str, body
 }
 
 /// The time by the site's own clock, as it writes it.
-async fn now(client: &Client) -> String {
+pub(crate) async fn now(client: &Client) -> String {
     let answer = answer(client, "GET", "/", "", "").await;
     let lines = answer.lines().find_map(|line| line.strip_prefix("date: "));
     lines.unwrap_or_else(|| panic!("no date in {answer}")).to_owned()
@@ -53,7 +53,7 @@ async fn site_with_object() -> (TempDir, Server) {
 }
 
 /// Header lines with a signature of version 2, whose date is in the header of that name.
-fn signed(method: &str, resource: &str, name: &str, date: &str) -> String {
+pub(crate) fn signed(method: &str, resource: &str, name: &str, date: &str) -> String {
     let (plain, amz) = if name == "date" { (date, String::new()) } else { ("", format!("{name}:{date}\n")) };
     let made = signature(&format!("{method}\n\n\n{plain}\n{amz}{resource}"));
     format!("authorization: AWS {KEY}:{made}\r\n{name}: {date}\r\n")
