@@ -1,7 +1,7 @@
 //! Exception records: why an entry is parked, how often it was tried and when it is tried again (decision D6).
 
 use crate::id::{Site, UploadId};
-use crate::model::{Location, ObjectRef};
+use crate::model::{Encryption, Location, ObjectRef};
 use crate::time::WallTime;
 
 /// The state of a parked entry.
@@ -52,6 +52,8 @@ pub struct DepositNote {
     pub upload: Option<UploadId>,
     /// The parts, at targets that keep version ids.
     pub parts: Vec<NotedPart>,
+    /// How the target encrypted them.
+    pub encryption: Encryption,
 }
 
 /// One part in a [`DepositNote`].

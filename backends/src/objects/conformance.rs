@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef, RawJson, VersionId, VersionRef};
+use backbeat_core::model::{
+    ByteRange, Encryption, Location, ObjectMd, ObjectRef, RawJson, VersionId, VersionRef,
+};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -311,10 +313,13 @@ pub async fn metadata_alone_keeps_the_data(harness: &impl ObjectsHarness) {
     enabled(harness).await;
     let site = harness.site();
     let md = put(site, "key", 1, &[b"bytes"]).await;
-    let changed = with_tag(&md, "changed").with_location(Vec::new());
+    let encryption = Encryption { algorithm: "AES256".to_owned(), ..Encryption::default() };
+    let md = md.with_encryption(&encryption);
+    applied(site.write_metadata(&object("key", 1), &md, None, false).await);
+    let changed = with_tag(&md, "changed").with_location(Vec::new()).with_encryption(&Encryption::default());
     applied(site.write_metadata(&object("key", 1), &changed, None, true).await);
     let stored = applied(site.read_metadata(&object("key", 1)).await);
-    assert_eq!(located(&stored), located(&md));
+    assert_eq!((located(&stored), stored.encryption()), (located(&md), encryption));
     assert_eq!(stored.tags().get("tag").map(String::as_str), Some("changed"));
     assert_eq!(read(site, &object("key", 1), PartRange::Part(1)).await, "bytes");
 }

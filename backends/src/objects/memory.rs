@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{Encryption, Location, ObjectMd, ObjectRef, VersionRef};
+use backbeat_core::model::{Location, ObjectMd, ObjectRef, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::stream;
@@ -53,15 +53,6 @@ fn ending<T>(result: Result<T, Refusal>) -> Ending<T> {
     match result {
         Ok(value) => Ending::Applied(value),
         Err(refusal) => Ending::Refused(refusal),
-    }
-}
-
-fn encryption_of(md: &ObjectMd) -> Encryption {
-    let member = |suffix: &str| md.text(&format!("x-amz-server-side-encryption{suffix}")).unwrap_or_default();
-    Encryption {
-        algorithm: member(""),
-        kms_key_id: member("-aws-kms-key-id"),
-        customer_algorithm: member("-customer-algorithm"),
     }
 }
 
@@ -160,7 +151,7 @@ impl State {
         if keep_data {
             let stored = stored.as_ref().ok_or_else(|| refusal(RefusalKind::NotFound, "ObjNotFound"))?;
             written =
-                written.with_location(stored.locations().to_vec()).with_encryption(&encryption_of(stored));
+                written.with_location(stored.locations().to_vec()).with_encryption(&stored.encryption());
         }
         let kept: Vec<_> = written.locations().iter().map(|piece| piece.key.clone()).collect();
         bucket.versions.insert(place(object), written);
@@ -270,7 +261,7 @@ impl ObjectSite for MemorySite {
             return Ending::Refused(refusal(RefusalKind::BadDigest, "BadDigest"));
         }
         let location = self.state().store(&self.0.name, bytes);
-        Ending::Applied(MovedPart { location: Box::new(location), digest: digest.into() })
+        Ending::Applied(MovedPart::new(location, digest))
     }
 
     async fn delete_data(&self, _bucket: &Bucket, _key: &ObjectKey, locations: &[Location]) -> Ending<()> {

@@ -19,8 +19,8 @@ pub mod origin_op {
     pub const PENDING: &str = "s3:Replication:OperationPendingReplication";
     /// What all operations of the engine start with.
     pub const PREFIX: &str = "s3:Replication:Operation";
-    /// A client's revision that a status write had overwritten was written back (decision D3). The number of the journal record that
-    /// showed it follows.
+    /// A client's revision that a status write had overwritten was written back (decision D3). The number of the last journal
+    /// record that showed a loss follows.
     pub const RESTORED: &str = "s3:Replication:OperationRestoredRevision:";
 
     /// `operation` as text that is cheap to copy.

@@ -13,7 +13,9 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 struct Restoration {
     /// The first record that showed a loss.
-    seq: Seq,
+    first: Seq,
+    /// The last one.
+    last: Seq,
     /// Another record showed one meanwhile: the source is read once more at the end.
     again: bool,
     /// When it goes on, if it waits.
@@ -32,9 +34,11 @@ impl Restorations {
     pub(super) fn begin(&mut self, object: &ObjectRef, seq: Seq) -> bool {
         if let Some(known) = self.by_object.get_mut(object) {
             known.again = true;
+            known.last = known.last.max(seq);
             return false;
         }
-        self.by_object.insert(object.clone(), Restoration { seq, again: false, wait_until: None });
+        let restoration = Restoration { first: seq, last: seq, again: false, wait_until: None };
+        self.by_object.insert(object.clone(), restoration);
         true
     }
 
@@ -43,10 +47,10 @@ impl Restorations {
         self.calls.insert(id, object);
     }
 
-    /// The version that a reply is about, and the record that showed its loss.
+    /// The version that a reply is about, and the last record that showed a loss.
     pub(super) fn replied(&mut self, id: EffectId) -> Option<(ObjectRef, Seq)> {
         let object = self.calls.remove(&id)?;
-        let seq = self.by_object.get(&object).map(|known| known.seq);
+        let seq = self.by_object.get(&object).map(|known| known.last);
         seq.map(|seq| (object, seq))
     }
 
@@ -86,7 +90,7 @@ impl Restorations {
 
     /// The record that the saved position must not pass.
     pub(super) fn first(&self) -> Option<Seq> {
-        self.by_object.values().map(|known| known.seq).min()
+        self.by_object.values().map(|known| known.first).min()
     }
 
     /// How many are under way.

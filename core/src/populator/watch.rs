@@ -21,6 +21,8 @@ const OLDER_MAX: usize = 8;
 #[derive(Clone, Debug)]
 struct Memory {
     tick: u64,
+    /// The record that says what a client wrote last.
+    asked_at: Seq,
     history: History,
 }
 
@@ -94,6 +96,11 @@ fn is_asking(md: &ObjectMd) -> bool {
 
 fn is_restoration(md: &ObjectMd) -> bool {
     is_asking(md) && md.origin_op().starts_with(origin_op::RESTORED)
+}
+
+/// The newest record that had shown a loss when this restoration was written.
+fn mark_of(restoration: &ObjectMd) -> Option<Seq> {
+    restoration.origin_op().strip_prefix(origin_op::RESTORED)?.parse().ok().map(Seq)
 }
 
 fn is_ending(status: &SiteStatus) -> bool {
@@ -184,6 +191,8 @@ impl Watch {
     pub(super) fn gap(&mut self) {
         self.versions.retain(|object, memory| {
             let is_pinned = self.pinned.contains(object);
+            // Those that follow may be counted otherwise.
+            memory.asked_at = Seq(0);
             if is_pinned && let Some(known) = memory.history.known_mut() {
                 known.acknowledged = true;
             }
@@ -198,14 +207,14 @@ impl Watch {
         self.pinned.remove(object);
     }
 
-    /// Looks at what was written to a version. Says whether that overwrote something that has to come back.
-    pub(super) fn look(&mut self, object: &ObjectRef, value: &StoredValue) -> bool {
+    /// Looks at what the record `seq` wrote to a version. Says whether that overwrote something that has to come back.
+    pub(super) fn look(&mut self, seq: Seq, object: &ObjectRef, value: &StoredValue) -> bool {
         self.ticks += 1;
         let tick = self.ticks;
         self.order.insert(tick, object.clone());
         let once = || History::Once(value.clone());
         let Some(memory) = self.versions.get_mut(object) else {
-            self.versions.insert(object.clone(), Memory { tick, history: once() });
+            self.versions.insert(object.clone(), Memory { tick, asked_at: seq, history: once() });
             self.forget_surplus();
             return false;
         };
@@ -214,6 +223,7 @@ impl Watch {
         let Some(md) = value.md() else { return false };
         let Some(known) = memory.history.known_mut() else {
             memory.history = once();
+            memory.asked_at = seq;
             return false;
         };
         let (tag, origin) = (md.state_tag(), md.origin_op());
@@ -238,10 +248,16 @@ impl Watch {
             }
             // An operation that neither asks for replication nor says what it was.
         } else if is_restoration(md) && is_new_origin && !is_asked && known.older.contains(&tag.revision) {
-            self.pinned.insert(object.clone());
-            return true;
+            // Whoever wrote it knew of the losses up to its mark. What seems to be newer, and is not behind that, is what overwrote
+            // it: a reader that begins in the middle cannot tell.
+            let is_late = mark_of(md).is_none_or(|mark| mark < memory.asked_at);
+            if is_late {
+                self.pinned.insert(object.clone());
+                return true;
+            }
         }
         known.ask(md.clone());
+        memory.asked_at = seq;
         false
     }
 
@@ -329,7 +345,8 @@ mod tests {
     /// Looks at records one after the other, and says which ones overwrote something.
     fn watch(records: &[&ObjectMd]) -> (Watch, Vec<bool>) {
         let mut watch = Watch::new(10);
-        let looks = records.iter().map(|md| watch.look(&object(), &value(md))).collect();
+        let seqs = (1..).map(Seq);
+        let looks = seqs.zip(records).map(|(seq, md)| watch.look(seq, &object(), &value(md))).collect();
         (watch, looks)
     }
 
@@ -378,6 +395,15 @@ mod tests {
         let (memory, looks) = watch(&[&a, &b, &completed(&a, "paris"), &restored, &there, &restored]);
         assert_eq!(looks, [false, false, true, false, false, false]);
         assert_eq!(memory.remedy(&object(), &restored, Seq(5)), None);
+    }
+
+    #[test]
+    fn a_reader_that_begins_in_the_middle_leaves_what_was_restored_before_it() {
+        let (a, b) = (asked("a"), asked("b"));
+        let restored = b.with_origin_op("s3:Replication:OperationRestoredRevision:2");
+        let (memory, looks) = watch(&[&completed(&b, "paris"), &completed(&a, "tokyo"), &restored]);
+        assert_eq!(looks, [false; 3]);
+        assert_eq!(memory.remedy(&object(), &restored, Seq(3)), None);
     }
 
     #[test]
@@ -437,8 +463,8 @@ mod tests {
         let mut watch = Watch::new(3);
         for number in 0..10 {
             let object = ObjectRef::new("photos", format!("k{number}").as_str(), VersionRef::Null);
-            watch.look(&object, &value(&asked("a")));
-            watch.look(&object, &value(&asked("b")));
+            watch.look(Seq(1), &object, &value(&asked("a")));
+            watch.look(Seq(2), &object, &value(&asked("b")));
         }
         assert_eq!((watch.versions.len(), watch.order.len()), (3, 3));
     }

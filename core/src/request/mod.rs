@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use crate::call::Ending;
 use crate::id::{Bucket, ObjectKey, UploadId};
-use crate::model::{Location, ObjectMd, ObjectRef, Owner, StateTag};
+use crate::model::{Encryption, Location, ObjectMd, ObjectRef, Owner, StateTag};
 use crate::time::Span;
 
 use minting::{MintingReply, MintingRequest};
@@ -73,6 +73,15 @@ pub struct MovedPart {
     pub location: Box<Location>,
     /// Lower-case hex MD5 of the bytes as the target acknowledged them.
     pub digest: SmolStr,
+    /// How the target encrypted them, if it did.
+    pub encryption: Option<Box<Encryption>>,
+}
+
+impl MovedPart {
+    /// A part that the target stored as it came.
+    pub fn new(location: Location, digest: impl Into<SmolStr>) -> Self {
+        Self { location: Box::new(location), digest: digest.into(), encryption: None }
+    }
 }
 
 /// What the processor needs of a bucket's replication configuration (replication reference 5.8, R2 to R4).

@@ -1,41 +1,51 @@
 //! Queueing failed versions again (replication reference 6.6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backbeat_backends::coordination::Coordination;
 use backbeat_backends::queue::{Queue, Record};
 use backbeat_backends::stats::Stats;
+use backbeat_core::exception::{ExceptionRecord, ExceptionState};
 use backbeat_core::id::Site;
 use backbeat_core::model::{MetricKind, ObjectEntry, ObjectRef, SiteMetric};
 
 use super::operator::{Operator, OperatorError, answered, version_of};
 use super::report::{Retried, Retry};
 use crate::consumers::unlist;
-use crate::driver::Sites;
+use crate::driver::{Sites, exceptions};
 
 impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
     /// Queues each of these again, and says which were. What has no failure recorded is left out unless it is forced, and so
-    /// is what is gone at the source.
+    /// is what is gone at the source, whose failure is not listed any more.
     pub async fn retry(&self, retries: &[Retry]) -> Result<Vec<Retried>, OperatorError> {
-        let recorded: BTreeSet<(Site, ObjectRef)> =
-            self.exceptions().await?.into_iter().map(|record| (record.site, record.object)).collect();
+        let records = self.exceptions().await?;
+        let recorded: BTreeMap<(&Site, &ObjectRef), &ExceptionRecord> =
+            records.iter().map(|record| ((&record.site, &record.object), record)).collect();
         let mut seen = BTreeSet::new();
         let mut queued = Vec::new();
         for retry in retries {
             let version = version_of(retry.version_id.as_deref())?;
             let object = ObjectRef::new(retry.bucket.as_str(), retry.key.as_str(), version);
             let site = self.daemon(&retry.storage_class)?.site.clone();
-            let known = recorded.contains(&(site.clone(), object.clone()));
-            if (known || retry.force_retry) && seen.insert((site.clone(), object.clone())) {
-                queued.extend(self.retry_one(&site, &object).await?);
+            let record = recorded.get(&(&site, &object)).copied();
+            if (record.is_some() || retry.force_retry) && seen.insert((site.clone(), object.clone())) {
+                queued.extend(self.retry_one(&site, &object, record).await?);
             }
         }
         Ok(queued)
     }
 
-    async fn retry_one(&self, site: &Site, object: &ObjectRef) -> Result<Option<Retried>, OperatorError> {
+    async fn retry_one(
+        &self,
+        site: &Site,
+        object: &ObjectRef,
+        record: Option<&ExceptionRecord>,
+    ) -> Result<Option<Retried>, OperatorError> {
         let md = match self.metadata(object).await {
-            Err(OperatorError::NotFound(_)) => return Ok(None),
+            Err(OperatorError::NotFound(_)) => {
+                self.strike_off(site, object, record).await?;
+                return Ok(None);
+            }
             read => read?,
         };
         if !md.replication().names_site(site) {
@@ -66,5 +76,23 @@ impl<Q: Queue, S: Stats, C: Coordination, O: Sites> Operator<Q, S, C, O> {
             last_modified: md.last_modified().to_owned(),
             replication_status: "PENDING".to_owned(),
         }))
+    }
+
+    /// Nothing can be done any more about a version that is gone at the source. What is not a final failure its owner sees to.
+    async fn strike_off(
+        &self,
+        site: &Site,
+        object: &ObjectRef,
+        record: Option<&ExceptionRecord>,
+    ) -> Result<(), OperatorError> {
+        if let Some(record) = record.filter(|record| record.state == ExceptionState::Failed) {
+            let resolved = ExceptionRecord { state: ExceptionState::Resolved, ..record.clone() };
+            let message = exceptions::to_message(&resolved, self.partitions);
+            let published = self.publisher.publish(&self.topics.exceptions, message).await;
+            answered(published, "the exceptions topic")?;
+        }
+        unlist(&*self.stats, site, object, self.clock.now()).await;
+        tracing::info!(%site, bucket = %object.bucket, key = %object.key, version = %object.version, "gone at the source, and not listed any more");
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 use backbeat_backends::queue::{Record, partitioner};
 use backbeat_core::exception::{DepositNote, ExceptionRecord, ExceptionState, NotedPart};
 use backbeat_core::id::Partition;
-use backbeat_core::model::{Location, ObjectRef, VersionId, VersionRef, queue_key};
+use backbeat_core::model::{Encryption, Location, ObjectRef, VersionId, VersionRef, queue_key};
 use backbeat_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,25 @@ struct StoredDeposit {
     upload: Option<String>,
     #[serde(default)]
     parts: Vec<StoredPart>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encryption: Option<StoredEncryption>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredEncryption {
+    algorithm: String,
+    #[serde(default)]
+    kms_key_id: String,
+    #[serde(default)]
+    customer_algorithm: String,
+}
+
+impl StoredEncryption {
+    fn of(encryption: &Encryption) -> Option<Self> {
+        let Encryption { algorithm, kms_key_id, customer_algorithm } = encryption.clone();
+        (*encryption != Encryption::default()).then_some(Self { algorithm, kms_key_id, customer_algorithm })
+    }
 }
 
 /// A part: the location is the JSON text of a data location, as in object metadata.
@@ -61,6 +80,7 @@ impl StoredDeposit {
             content: note.content.clone(),
             upload: note.upload.as_ref().map(|upload| upload.as_str().to_owned()),
             parts: note.parts.iter().map(part).collect(),
+            encryption: StoredEncryption::of(&note.encryption),
         }
     }
 
@@ -74,6 +94,11 @@ impl StoredDeposit {
             content: self.content,
             upload: self.upload.map(Into::into),
             parts: self.parts.into_iter().filter_map(part).collect(),
+            encryption: self.encryption.map_or_else(Encryption::default, |stored| Encryption {
+                algorithm: stored.algorithm,
+                kms_key_id: stored.kms_key_id,
+                customer_algorithm: stored.customer_algorithm,
+            }),
         }
     }
 }
@@ -206,6 +231,7 @@ mod tests {
                         digest: "abc".to_owned(),
                         location: Location::parse(stored.as_str()).expect("just written"),
                     }],
+                    encryption: Encryption { algorithm: "AES256".to_owned(), ..Encryption::default() },
                 };
                 let record = ExceptionRecord {
                     site: "paris".into(),

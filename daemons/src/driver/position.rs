@@ -232,6 +232,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_node_is_no_position_and_nonsense_is_refused() {
+        let service = MemoryCoordination::new();
+        let store = service.connect();
+        let nodes = PositionNodes::new("/queue-populator", "raft_1").expect("a valid path");
+        let made = store.create(&nodes.offset, Bytes::new(), Lifetime::Durable).await;
+        let Ending::Applied(version) = made else { panic!("{made:?}") };
+        let version = u64::from(version.0);
+        let empty = StoredPosition { position: None, version };
+        assert_eq!(loaded(&store, &nodes).await, Ending::Applied(empty));
+        assert!(matches!(save(&store, &nodes, Seq(9), EPOCH, version).await, Ending::Applied(_)));
+        for nonsense in ["x", "-1", "9.5", "99999999999999999999"] {
+            let written = store.write(&nodes.offset, Bytes::from(nonsense), Expect::Any).await;
+            assert!(matches!(written, Ending::Applied(_)), "{written:?}");
+            let refused = loaded(&store, &nodes).await;
+            assert!(
+                matches!(&refused, Ending::Refused(refusal) if refusal.code == "UnusablePosition"),
+                "{refused:?}"
+            );
+            let Ending::Applied(node) = store.read(&nodes.offset).await else { panic!("the node exists") };
+            assert_eq!(node.data, nonsense, "left for whoever repairs it");
+        }
+    }
+
+    #[tokio::test]
     async fn the_position_of_an_older_installation_is_taken_over_once() {
         let service = MemoryCoordination::new();
         let store = service.connect();

@@ -140,6 +140,28 @@ async fn a_failure_is_listed_with_its_reason_and_can_be_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failure_whose_version_is_gone_is_struck_off_the_list_when_it_is_retried() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stack = start(dir.path()).await;
+    let addresses = stack.addresses().clone();
+    let (source, api) = (Server::at(addresses.source), Server::at(addresses.api.expect("a stack has one")));
+    source.make_bucket("photos").await;
+    source.replicate("photos", "missing", "paris").await;
+    let version = source.put("photos", "a", "bytes").await;
+    source.settle("photos", "a", &version, "FAILED").await;
+    explained(&api, "a", &version, |told| told["sites"][0]["record"]["state"] == "failed").await;
+    let removal = Request::new(Method::DELETE, "/photos/a").query("versionId", &version);
+    source.ok(removal).await;
+    let retry = json!([{"Bucket": "photos", "Key": "a", "VersionId": version, "StorageClass": "paris"}]);
+    let (status, queued) = api.post("/_/crr/failed", retry).await;
+    assert!(status.is_success(), "{queued}");
+    assert_eq!(queued, json!([]), "there is nothing to copy");
+    assert_eq!(api.json("/api/v1/failed", &[("all", "true")]).await, json!([]));
+    assert_eq!(api.json("/_/crr/failed", &[("sitename", "paris")]).await["Versions"], json!([]));
+    stack.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_bucket_without_versions_fails_the_entry_and_the_web_page_is_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let stack = start(dir.path()).await;

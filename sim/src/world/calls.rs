@@ -451,7 +451,7 @@ impl<R: Rules> World<R> {
         }
         let index = self.targets[site.index()].store(version, digest.clone(), from);
         let location = Location::new(&index.to_string(), 0, part.size, "target", part.number, &digest);
-        moved(Side::Target, Ending::Applied(MovedPart { location: Box::new(location), digest }))
+        moved(Side::Target, Ending::Applied(MovedPart::new(location, digest)))
     }
 
     fn delete_data(&mut self, site: SiteId, locations: &[Location]) {

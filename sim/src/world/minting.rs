@@ -264,9 +264,6 @@ impl<R: Rules> World<R> {
         let upload = part.upload.clone().expect("a part of an upload");
         let stored = self.site(site).store_part(upload.as_str(), part.number, part.size, digest.to_string());
         let location = backbeat_core::model::Location::stored(&digest, "");
-        SiteReply::Moved {
-            side: Side::Target,
-            ending: stored.map(|()| MovedPart { location: Box::new(location), digest }),
-        }
+        SiteReply::Moved { side: Side::Target, ending: stored.map(|()| MovedPart::new(location, digest)) }
     }
 }

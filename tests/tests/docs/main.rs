@@ -168,12 +168,12 @@ fn sources(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 /// The code that tests and checks are in.
 fn all_code() -> String {
     let mut files = Vec::new();
-    for folder in
-        ["core/src", "backends/src", "sim/src", "sim/tests", "daemons/src", "daemons/tests", "tests/tests"]
-    {
-        let folder = workspace().join(folder);
-        if folder.exists() {
-            sources(&folder, "rs", &mut files);
+    for part in ["core", "backends", "sim", "daemons", "tests"] {
+        for folder in ["src", "tests"] {
+            let folder = workspace().join(part).join(folder);
+            if folder.exists() {
+                sources(&folder, "rs", &mut files);
+            }
         }
     }
     sources(&workspace().join("tests/python"), "py", &mut files);
@@ -186,7 +186,9 @@ fn check_names(page: &str, code: &str) -> usize {
     for span in page.split('`').skip(1).step_by(2) {
         if span.contains('/') {
             assert!(workspace().join(span).exists(), "{span} does not exist");
-        } else if span.chars().all(|c| c.is_ascii_lowercase() || c == '_') && span.contains('_') {
+        } else if span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && span.contains('_')
+        {
             let forms =
                 [format!("fn {span}("), format!("fn {span}<"), format!("def {span}("), format!("\"{span}\"")];
             // Some tests are named with their adapter before them.
@@ -199,18 +201,40 @@ fn check_names(page: &str, code: &str) -> usize {
     seen
 }
 
+/// Pages whose rows name what shows them: tests, and cases of the vectors.
 #[test]
-fn everything_that_shows_what_is_replicated_is_there() {
-    let page = fs::read_to_string(workspace().join("docs/replicated.md")).unwrap();
-    assert!(check_names(&page, &all_code()) > 30);
-    let vectors =
-        fs::read_to_string(workspace().join("tests/vectors/replication-populator-filter.json")).unwrap();
-    let mut seen = 0;
-    for span in page.split('`').skip(1).step_by(2).filter(|span| span.contains(' ')) {
-        assert!(vectors.contains(&format!("\"{span}\"")), "no vector is called {span}");
-        seen += 1;
+fn everything_that_shows_a_row_of_a_table_is_there() {
+    let code = all_code();
+    let mut vectors = Vec::new();
+    sources(&workspace().join("tests/vectors"), "json", &mut vectors);
+    let vectors: String = vectors.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for (page, names_min, vectors_min) in [("docs/replicated.md", 30, 2), ("docs/edge-cases.md", 250, 30)] {
+        let page = fs::read_to_string(workspace().join(page)).unwrap();
+        assert!(check_names(&page, &code) >= names_min);
+        let mut seen = 0;
+        for span in page.split('`').skip(1).step_by(2).filter(|span| span.contains(' ')) {
+            assert!(vectors.contains(&format!("\"{span}\"")), "no vector is called {span}");
+            seen += 1;
+        }
+        assert!(seen >= vectors_min, "only {seen} vectors");
     }
-    assert_eq!(seen, 2);
+}
+
+/// In quotation marks stand captured requests.
+#[test]
+fn every_captured_request_that_an_edge_case_names_is_there() {
+    let page = fs::read_to_string(workspace().join("docs/edge-cases.md")).unwrap();
+    let mut captures = Vec::new();
+    sources(&workspace().join("backends/tests/captures"), "json", &mut captures);
+    let captures: String = captures.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let mut seen = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        for quoted in row.split('"').skip(1).step_by(2) {
+            assert!(captures.contains(&format!("\"{quoted}\"")), "no request is called {quoted}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} requests");
 }
 
 #[test]

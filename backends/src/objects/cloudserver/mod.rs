@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Bucket, ObjectKey};
-use backbeat_core::model::{Location, ObjectMd, ObjectRef, VersionId, VersionRef};
+use backbeat_core::model::{Encryption, Location, ObjectMd, ObjectRef, VersionId, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,20 @@ fn stored_location(answer: &[u8]) -> Option<Location> {
     let listed: Vec<&serde_json::value::RawValue> = serde_json::from_slice(answer).ok()?;
     let location = Location::parse(listed.first()?.get()).ok()?;
     (!location.key.is_empty()).then_some(location)
+}
+
+/// How the server says that it encrypted data (wire reference 1.4), if it did.
+fn encryption_of(headers: &HeaderMap) -> Option<Box<Encryption>> {
+    let text = |suffix: &str| {
+        let value = headers.get(format!("x-amz-server-side-encryption{suffix}"))?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let encryption = Encryption {
+        algorithm: text("").unwrap_or_default(),
+        kms_key_id: text("-aws-kms-key-id").unwrap_or_default(),
+        customer_algorithm: text("-customer-algorithm").unwrap_or_default(),
+    };
+    (encryption != Encryption::default()).then(|| Box::new(encryption))
 }
 
 #[derive(Serialize)]
@@ -176,10 +190,12 @@ impl<C: CredentialSource> ObjectSite for CloudServer<C> {
             .body(Body::stream(write.size, StreamBody::new(frames)));
         let ending =
             self.servers.call(request, write.time_max, |answer| match stored_location(answer.body()) {
-                Some(location) => Ending::Applied(location),
+                Some(location) => Ending::Applied((location, encryption_of(answer.headers()))),
                 None => Ending::Unknown,
             });
-        ending.await.map(|location| MovedPart { location: Box::new(location), digest: meter.md5().into() })
+        ending
+            .await
+            .map(|(location, encryption)| MovedPart { encryption, ..MovedPart::new(location, meter.md5()) })
     }
 
     async fn delete_data(&self, bucket: &Bucket, key: &ObjectKey, locations: &[Location]) -> Ending<()> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Full};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -83,6 +84,45 @@ async fn a_site_that_stops_before_it_answers_leaves_the_ending_unknown() {
     let object = object();
     let (ending, ()) = tokio::join!(adapter.read_metadata(&object), gone);
     assert_eq!(ending, Ending::Unknown);
+}
+
+#[tokio::test]
+async fn an_answer_says_how_the_data_is_encrypted() {
+    const KMS: &[(&str, &str)] = &[
+        ("x-amz-server-side-encryption", "aws:kms"),
+        ("x-amz-server-side-encryption-aws-kms-key-id", "key-1"),
+    ];
+    for headers in [KMS, &[]] {
+        let (passage, door) = passage();
+        door.open(Arc::new(move |request| {
+            Box::pin(async move {
+                request.into_body().collect().await.expect("a whole body");
+                let mut answer = Response::builder();
+                for (name, value) in headers {
+                    answer = answer.header(*name, *value);
+                }
+                let body = Full::new(Bytes::from_static(br#"[{"key":"k1","dataStoreName":"here"}]"#));
+                answer.body(body.map_err(|never| match never {}).boxed_unsync()).expect("a valid answer")
+            })
+        }));
+        let client = SignedClient::in_process(passage, "site:80", (&keys()).into(), "us-east-1");
+        let adapter = CloudServer::over(vec![client], Arc::new(StaticCredentials::new(keys())), limits());
+        let write = DataWrite {
+            bucket: "bucket".into(),
+            key: "key".into(),
+            owner: OWNER.to_owned(),
+            size: 5,
+            md5: md5_hex(b"hello"),
+            time_max: Duration::from_secs(10),
+        };
+        let moved = applied(adapter.write_data(write, ByteStream::full(&b"hello"[..])).await);
+        let kms = Encryption {
+            algorithm: "aws:kms".to_owned(),
+            kms_key_id: "key-1".to_owned(),
+            customer_algorithm: String::new(),
+        };
+        assert_eq!(moved.encryption.map(|it| *it), (!headers.is_empty()).then_some(kms));
+    }
 }
 
 /// A server that takes connections and says `answer`, or nothing.

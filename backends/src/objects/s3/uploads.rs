@@ -39,7 +39,7 @@ impl<C: CredentialSource> S3Site<C> {
             None => unreadable("no ETag"),
         });
         // The target compared the bytes with the digest that was announced.
-        ending.await.map(|location| MovedPart { location: Box::new(location), digest: meter.md5().into() })
+        ending.await.map(|location| MovedPart::new(location, meter.md5()))
     }
 
     pub(super) async fn create_upload(&self, object: &ObjectRef, md: &ObjectMd) -> Ending<UploadId> {

@@ -7,7 +7,7 @@ use backbeat_core::id::Partition;
 use futures_util::future::join_all;
 
 use super::{
-    QueueHarness, assignment, fill, message, messages, number, numbers, quiet, revocation, subscribe,
+    QueueHarness, assignment, commit, fill, message, messages, number, numbers, quiet, revocation, subscribe,
     with_topic,
 };
 use crate::conformance::applied;
@@ -28,6 +28,19 @@ pub async fn pausing_loses_nothing(harness: &impl QueueHarness) {
     taken.extend(messages(&consumer, 23).await);
     assert_eq!(numbers(&taken), (0..30).collect::<Vec<_>>());
     quiet(&consumer).await;
+}
+
+/// What was taken before a pause is finished and committed during it.
+pub async fn what_is_paused_can_be_committed(harness: &impl QueueHarness) {
+    let (queue, topic) = with_topic(harness).await;
+    fill(&queue, &topic, 0, 0..5).await;
+    let consumer = subscribe(&queue, "group", &topic).await;
+    let taken = messages(&consumer, 3).await;
+    consumer.pause(&[Slot::new(&topic, Partition(0))]);
+    commit(&consumer, &taken[2]).await;
+    drop(consumer);
+    let next = subscribe(&queue, "group", &topic).await;
+    assert_eq!(numbers(&messages(&next, 2).await), [3, 4]);
 }
 
 /// A pause is about its partitions only.

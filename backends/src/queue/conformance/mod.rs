@@ -67,6 +67,7 @@ macro_rules! queue_conformance {
             the_same_partition_of_all_topics_has_one_owner,
             topics_of_unequal_partition_counts_cannot_be_consumed_together,
             pausing_loses_nothing,
+            what_is_paused_can_be_committed,
             a_paused_partition_does_not_hold_up_another,
             a_new_assignment_is_not_paused,
             a_partition_that_was_full_is_read_under_the_next_assignment,

@@ -12,7 +12,7 @@ use crate::site::error::{Outcome, Refusal};
 use crate::site::metadata::Site;
 use crate::site::receive;
 use crate::site::versioning::{self, Wanted};
-use backbeat_core::model::{Encryption, Location, ObjectMd, RawJson, VersionId};
+use backbeat_core::model::{Location, ObjectMd, RawJson, VersionId};
 use http::{HeaderValue, StatusCode};
 use s3s::{Body, S3Request, S3Response};
 use serde::Deserialize;
@@ -196,10 +196,5 @@ impl MetadataWrite {
 }
 
 fn with_data_of(md: &ObjectMd, stored: &ObjectMd) -> ObjectMd {
-    let text = |name: &str| stored.text(name).unwrap_or_default();
-    md.with_location(stored.locations().to_vec()).with_encryption(&Encryption {
-        algorithm: text("x-amz-server-side-encryption"),
-        kms_key_id: text("x-amz-server-side-encryption-aws-kms-key-id"),
-        customer_algorithm: text("x-amz-server-side-encryption-customer-algorithm"),
-    })
+    md.with_location(stored.locations().to_vec()).with_encryption(&stored.encryption())
 }

@@ -30,7 +30,7 @@ pub use owner::Owner;
 use placement::Placement;
 
 /// How the bytes of an object are encrypted where they lie, as a data write answers it. Empty texts where they are not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Encryption {
     /// `AES256` or `aws:kms`.
     pub algorithm: String,
@@ -444,8 +444,18 @@ impl ObjectMd {
         })
     }
 
-    /// With another encryption of the stored bytes.
+    /// How the stored bytes are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        let [algorithm, kms_key_id, customer_algorithm] =
+            ENCRYPTION.map(|name| self.text(name).unwrap_or_default());
+        Encryption { algorithm, kms_key_id, customer_algorithm }
+    }
+
+    /// With another encryption of the stored bytes. A document that says what it should stays as it is.
     pub fn with_encryption(&self, encryption: &Encryption) -> Self {
+        if self.encryption() == *encryption {
+            return self.clone();
+        }
         let values = [&encryption.algorithm, &encryption.kms_key_id, &encryption.customer_algorithm];
         let members: Vec<_> =
             ENCRYPTION.into_iter().zip(values.map(|value| RawJson::string(value))).collect();

@@ -15,7 +15,7 @@ impl<R: Rules> Populator<R> {
         let Some(watch) = self.watch.as_mut().filter(|watch| !watch.has_seen(seq)) else { return };
         let mut overwritten = Vec::new();
         for (object, value) in record.versions() {
-            if watch.look(&object, value) && self.rules.restores_overwritten() {
+            if watch.look(seq, &object, value) && self.rules.restores_overwritten() {
                 overwritten.push(object);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use crate::call::{Ending, RefusalKind};
-use crate::model::{Location, ObjectMd, Part};
+use crate::model::{Encryption, Location, ObjectMd, Part};
 use crate::rules::{OrphanEvidence, Rules};
 
 use super::{CopyJob, Stage};
@@ -14,6 +14,8 @@ use super::{CopyJob, Stage};
 pub(super) struct Deposit {
     pub(super) layout: Vec<Part>,
     pub(super) parts: BTreeMap<u32, Location>,
+    /// How the target encrypted them.
+    pub(super) encryption: Encryption,
     pub(super) write_unknown: bool,
 }
 

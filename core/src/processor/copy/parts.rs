@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::call::{Ending, Refusal, RefusalKind};
+use crate::model::Encryption;
 use crate::request::{MovedPart, PartMove, Side, SiteRequest};
 use crate::rules::Rules;
 use crate::time::Span;
@@ -64,6 +65,7 @@ impl CopyJob {
                 if rules.accepts_digest(&part.digest, &moved.digest) {
                     self.bytes_moved += part.size;
                     self.deposit.parts.insert(part.number, *moved.location);
+                    self.deposit.encryption = moved.encryption.map_or_else(Encryption::default, |it| *it);
                     return;
                 }
                 if self.minting.is_none() {

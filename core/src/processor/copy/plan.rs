@@ -156,7 +156,9 @@ impl CopyJob {
             .replication()
             .with_site_status(&config.site, SiteStatus::Replica)
             .with_status(OverallStatus::Replica);
-        self.write = Some(source.replica(replication, &config.owner, locations));
+        let replica = source.replica(replication, &config.owner, locations);
+        // Where the target keeps its data, it keeps what it says of its encryption, too.
+        self.write = Some(replica.with_encryption(&self.deposit.encryption));
         self.stage = Stage::Writing;
     }
 

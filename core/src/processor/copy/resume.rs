@@ -77,7 +77,8 @@ impl CopyJob {
         let resume = self.resume.get_or_insert_default();
         resume.noted_at = self.bytes_moved;
         resume.content.clone_from(&content);
-        resume.pending = Some(Box::new(DepositNote { content, upload, parts }));
+        let encryption = self.deposit.encryption.clone();
+        resume.pending = Some(Box::new(DepositNote { content, upload, parts, encryption }));
     }
 
     /// Takes over what an earlier owner noted of the same content, part by part.
@@ -87,6 +88,9 @@ impl CopyJob {
         let content = self.source.as_ref().map_or("", |source| source.content_md5());
         let same_content = note.content == content;
         resume.content = note.content;
+        if same_content {
+            self.deposit.encryption = note.encryption;
+        }
         for part in note.parts {
             let wanted = self.deposit.layout.iter().find(|wanted| wanted.number == part.number);
             let matches =

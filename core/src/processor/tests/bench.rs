@@ -9,7 +9,9 @@ use crate::consumer::{QueueEffect, QueueEvent};
 use crate::exception::ExceptionRecord;
 use crate::id::{EffectId, Epoch, Offset, Partition, TopicPartition};
 use crate::intake::IntakeLimits;
-use crate::model::{Location, Message, ObjectEntry, ObjectMd, ObjectRef, Owner, VersionId, VersionRef};
+use crate::model::{
+    Encryption, Location, Message, ObjectEntry, ObjectMd, ObjectRef, Owner, VersionId, VersionRef,
+};
 use crate::parts::{BreakerPolicy, RetryPolicy};
 use crate::processor::copy::CopyConfig;
 use crate::processor::{Config, Effect, Event, SiteProcessor};
@@ -92,6 +94,8 @@ pub(super) struct Bench {
     pub(super) minting: MintingTarget,
     pub(super) rules: BucketRules,
     pub(super) bucket: Ending<()>,
+    /// How the target encrypts what it stores.
+    pub(super) encryption: Option<Encryption>,
     /// Effects not carried out yet.
     pub(super) held: VecDeque<Effect>,
     /// One line per effect, in the order of their emission.
@@ -120,6 +124,7 @@ impl Bench {
                 prefixes: vec![String::new()],
             },
             bucket: Ending::Applied(()),
+            encryption: None,
             held: VecDeque::new(),
             log: Vec::new(),
             statuses: Vec::new(),
@@ -302,7 +307,8 @@ impl Bench {
     pub(super) fn store(&mut self, part: &PartMove) -> MovedPart {
         self.data_keys += 1;
         let location = Location::stored(&format!("data-{}", self.data_keys), "paris-disk");
-        MovedPart { location: Box::new(location), digest: part.digest.clone() }
+        let encryption = self.encryption.clone().map(Box::new);
+        MovedPart { encryption, ..MovedPart::new(location, part.digest.clone()) }
     }
 
     fn write_target(

@@ -2,7 +2,9 @@
 
 use super::bench::{Bench, config, is_move, is_read_of, is_write, object, source_md, target_object};
 use crate::call::{Ending, Refusal, RefusalKind};
-use crate::model::{Location, ObjectEntry, ObjectRef, OverallStatus, RawJson, SiteStatus, VersionRef};
+use crate::model::{
+    Encryption, Location, ObjectEntry, ObjectRef, OverallStatus, RawJson, SiteStatus, VersionRef,
+};
 use crate::request::{MovedPart, Side, SiteReply, SiteRequest};
 use crate::time::Span;
 
@@ -29,6 +31,27 @@ fn an_object_is_copied_recorded_and_committed_in_this_order() {
     assert_eq!(replica.owner_id(), "target-owner");
     assert_eq!(&*replica.locations()[0].key, "data-1");
     assert_eq!(replica.fingerprint(), bench.source[&object("a", "v1")].fingerprint());
+}
+
+/// Either may be encrypted where the other is not.
+#[test]
+fn a_replica_says_how_the_target_encrypts_its_data() {
+    let kms = Encryption {
+        algorithm: "aws:kms".to_owned(),
+        kms_key_id: "key-1".to_owned(),
+        customer_algorithm: String::new(),
+    };
+    let aes = Encryption { algorithm: "AES256".to_owned(), ..Encryption::default() };
+    for (source, target) in [(&aes, None), (&Encryption::default(), Some(&kms)), (&aes, Some(&kms))] {
+        let mut bench = Bench::new(config());
+        bench.encryption = target.cloned();
+        let md = source_md("a", "v1", &[5, 5], "x").with_encryption(source);
+        bench.source.insert(object("a", "v1"), md.clone());
+        bench.send(ObjectEntry::of("photos", &"a".into(), md));
+        bench.run();
+        let replica = &bench.target[&target_object("a", "v1")];
+        assert_eq!(replica.encryption(), target.cloned().unwrap_or_default());
+    }
 }
 
 #[test]
@@ -202,8 +225,7 @@ fn a_part_with_another_digest_is_never_accepted() {
     bench.write("a", "v1", &[10], "x");
     for _ in 0..2 {
         let (id, _) = bench.run_until_call(is_move);
-        let moved =
-            MovedPart { location: Box::new(Location::stored("bad", "paris-disk")), digest: "other".into() };
+        let moved = MovedPart::new(Location::stored("bad", "paris-disk"), "other");
         bench.reply(id, SiteReply::Moved { side: Side::Target, ending: Ending::Applied(moved) });
         assert!(bench.statuses.is_empty());
         let due = bench.machine.poll_timeout().expect("the copy tries again");

@@ -102,7 +102,7 @@ impl MintingTarget {
         let stored = UploadedPart { number: part.number, size: part.size, etag: part.digest.to_string() };
         upload.parts.insert(part.number, stored);
         let location = Location::stored(&part.digest, "");
-        Ending::Applied(MovedPart { location: Box::new(location), digest: part.digest.clone() })
+        Ending::Applied(MovedPart::new(location, part.digest.clone()))
     }
 
     pub(super) fn call(&mut self, request: MintingRequest) -> MintingReply {

@@ -6,4 +6,5 @@ mod endings;
 mod minted;
 mod minting_target;
 mod ownership;
+mod refusals;
 mod resume;

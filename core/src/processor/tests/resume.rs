@@ -5,7 +5,7 @@ use crate::call::{Ending, Refusal, RefusalKind};
 use crate::consumer::QueueEvent;
 use crate::exception::{ExceptionRecord, ExceptionState};
 use crate::id::Epoch;
-use crate::model::ObjectEntry;
+use crate::model::{Encryption, ObjectEntry};
 use crate::processor::{Effect, Event};
 use crate::request::minting::{MintingRequest, TargetKind};
 use crate::request::{Side, SiteReply, SiteRequest};
@@ -69,6 +69,23 @@ fn the_next_owner_moves_only_what_is_missing() {
     assert_eq!(replica.locations()[0].key, noted.parts[0].location.key);
     assert_eq!(bench.statuses.len(), 1);
     assert_eq!(states(&bench).last(), Some(&ExceptionState::Resolved));
+}
+
+#[test]
+fn how_noted_data_is_encrypted_is_noted_too() {
+    let aes = Encryption { algorithm: "AES256".to_owned(), ..Encryption::default() };
+    let mut bench = Bench::new(config());
+    bench.encryption = Some(aes.clone());
+    bench.write("a", "v9", &[60, 60], "x");
+    bench.run_until(|effect| matches!(effect, Effect::Call { request, .. } if is_write(request)));
+    bench.run();
+    bench.encryption = None;
+    bench.log.clear();
+    hand_over(&mut bench);
+    again(&mut bench, &[60, 60]);
+    bench.run();
+    assert!(moves(&bench).is_empty(), "{:?}", bench.log);
+    assert_eq!(bench.target[&target_object("a", "v9")].encryption(), aes);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Sites for World {
                 let time = *self.part_time.lock().expect("no test panics with it");
                 tokio::time::sleep(time).await;
                 let location = Location::stored("copied", "there");
-                let moved = MovedPart { location: Box::new(location), digest: part.digest.clone() };
+                let moved = MovedPart::new(location, part.digest.clone());
                 SiteReply::Moved { side: Side::Target, ending: Ending::Applied(moved) }
             }
             SiteRequest::DeleteData { .. } => SiteReply::Deleted(Ending::Applied(())),
