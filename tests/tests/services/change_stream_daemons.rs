@@ -17,7 +17,8 @@ use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::producer::FutureProducer;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -100,21 +101,30 @@ impl Stream {
     }
 
     /// Waits until these numbers of these partitions are queued, each once, and nothing else.
-    async fn wait_for(&self, wanted: &[(i32, std::ops::Range<u32>)]) -> Result<()> {
-        let key = |partition, number| format!("{BUCKET}%2Fk{partition}.{number}");
-        let keys = wanted
-            .iter()
-            .flat_map(|(partition, numbers)| numbers.clone().map(move |number| (key(*partition, number), 1)));
-        let wanted: BTreeMap<String, u32> = keys.collect();
-        let until = Instant::now() + TIME_MAX;
-        loop {
+    async fn wait_for(&self, wanted: &Numbers) -> Result<()> {
+        self.wait_for_more(&BTreeMap::new(), wanted).await
+    }
+
+    /// Waits until these numbers of these partitions are queued, each once, and besides them only what was queued `before`, as often
+    /// as it was.
+    async fn wait_for_more(&self, before: &BTreeMap<String, u32>, wanted: &Numbers) -> Result<()> {
+        let mut wanted: BTreeMap<String, u32> = keys(wanted).map(|key| (key, 1)).collect();
+        wanted.extend(before.clone());
+        let is_wanted = async || {
             let queued = self.queued()?;
-            if queued == wanted {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "queued is {queued:?}, not {wanted:?}");
-            tokio::time::sleep(LOOK).await;
-        }
+            Ok((queued == wanted, queued))
+        };
+        wait(&wanted, is_wanted).await
+    }
+
+    /// Waits until these numbers of these partitions are queued, and nothing else.
+    async fn wait_for_all(&self, wanted: &Numbers) -> Result<()> {
+        let wanted: BTreeSet<String> = keys(wanted).collect();
+        let is_wanted = async || {
+            let queued = self.queued()?;
+            Ok((queued.keys().eq(&wanted), queued))
+        };
+        wait(&wanted, is_wanted).await
     }
 
     fn client(&self, group: &str) -> Result<BaseConsumer> {
@@ -145,6 +155,32 @@ impl Stream {
         let mut place = TopicPartitionList::new();
         place.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         Ok(self.client(&self.group)?.commit(&place, CommitMode::Sync)?)
+    }
+}
+
+/// Partitions, and the numbers in the keys of their documents.
+type Numbers = [(i32, std::ops::Range<u32>)];
+
+fn keys(numbers: &Numbers) -> impl Iterator<Item = String> {
+    let key = |partition, number| format!("{BUCKET}%2Fk{partition}.{number}");
+    numbers
+        .iter()
+        .flat_map(move |(partition, numbers)| numbers.clone().map(move |number| key(*partition, number)))
+}
+
+/// Waits until what is queued is what is wanted.
+async fn wait<F>(wanted: &impl Debug, look: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<(bool, BTreeMap<String, u32>)>>,
+{
+    let until = Instant::now() + TIME_MAX;
+    loop {
+        let (done, queued) = look().await?;
+        if done {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "queued is {queued:?}, not {wanted:?}");
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -210,16 +246,18 @@ fn shared(places: &Places) -> Result<()> {
         for partition in [0, 1] {
             stream.write(partition, 0..10).await;
         }
-        stream.wait_for(&[(0, 0..10), (1, 0..10)]).await?;
+        // Until the first hears that it has lost a partition, both may queue what is written there.
+        stream.wait_for_all(&[(0, 0..10), (1, 0..10)]).await?;
         for partition in [0, 1] {
             stored(&session, partition, 10).await?;
         }
 
         one.kill()?;
+        let before = stream.queued()?;
         for partition in [0, 1] {
             stream.write(partition, 10..20).await;
         }
-        stream.wait_for(&[(0, 0..20), (1, 0..20)]).await?;
+        stream.wait_for_more(&before, &[(0, 10..20), (1, 10..20)]).await?;
 
         // A partition that comes later.
         let more = [NewPartitions::new(&stream.topic, 3)];
@@ -228,7 +266,7 @@ fn shared(places: &Places) -> Result<()> {
         // One that knows of it.
         stream.producer = producer(&stream.kafka);
         stream.write(2, 0..5).await;
-        stream.wait_for(&[(0, 0..20), (1, 0..20), (2, 0..5)]).await?;
+        stream.wait_for_more(&before, &[(0, 10..20), (1, 10..20), (2, 0..5)]).await?;
 
         Fleet::terminate(other)?;
         let committed = stream.committed()?;
