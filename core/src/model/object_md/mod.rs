@@ -30,7 +30,7 @@ pub use owner::Owner;
 use placement::Placement;
 
 /// How the bytes of an object are encrypted where they lie, as a data write answers it. Empty texts where they are not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
     /// `AES256` or `aws:kms`.
     pub algorithm: String,

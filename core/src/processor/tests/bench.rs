@@ -76,8 +76,15 @@ pub(super) fn object(key: &str, version: &str) -> ObjectRef {
     ObjectRef::new("photos", key, VersionRef::Version(VersionId::from(version)))
 }
 
-fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
+pub(super) fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
     Ending::Refused(Refusal::new(kind, code))
+}
+
+/// For a target that mints version ids.
+pub(super) fn minting(conditional: bool) -> Config {
+    let mut config = config();
+    config.copy.target = TargetKind::MintsVersions { conditional };
+    config
 }
 
 /// The configuration that a bench was made with.

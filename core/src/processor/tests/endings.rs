@@ -1,6 +1,6 @@
 //! How entries end: the order of durable steps, failures, holds, waits and bounds.
 
-use super::bench::{Bench, MAIN, config, is_move, is_write, object, source_md};
+use super::bench::{Bench, MAIN, config, is_move, is_write, object, refused, source_md};
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::consumer::QueueEvent;
 use crate::exception::ExceptionState;
@@ -9,10 +9,6 @@ use crate::model::{Message, ObjectEntry};
 use crate::processor::{Control, Doing, Effect, Event};
 use crate::request::{Side, SiteReply};
 use crate::time::Span;
-
-fn refused(kind: RefusalKind, code: &str) -> Ending<()> {
-    Ending::Refused(Refusal::new(kind, code))
-}
 
 #[test]
 fn a_failure_is_written_down_before_its_status_and_its_status_before_the_commit() {

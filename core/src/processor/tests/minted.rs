@@ -1,19 +1,12 @@
 //! Copies to targets that mint version ids (decision D11). Here `v8` is newer than `v9`: newer ids sort first.
 
-use super::bench::{Bench, config, object, source_md, target_object};
+use super::bench::{Bench, minting, object, source_md, target_object};
 use crate::call::{Ending, Refusal, RefusalKind};
 use crate::exception::ExceptionState;
 use crate::model::{ObjectEntry, ObjectMd, RawJson, SiteStatus};
-use crate::processor::Config;
-use crate::request::minting::{MintingReply, MintingRequest, TargetKind};
+use crate::request::minting::{MintingReply, MintingRequest};
 use crate::request::{Side, SiteReply, SiteRequest};
 use crate::time::Span;
-
-fn minting(conditional: bool) -> Config {
-    let mut config = config();
-    config.copy.target = TargetKind::MintsVersions { conditional };
-    config
-}
 
 fn is_put(request: &SiteRequest) -> bool {
     matches!(request, SiteRequest::Minting(request) if matches!(**request, MintingRequest::PutObject(_)))

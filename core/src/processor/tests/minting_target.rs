@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::{Ending, Refusal, RefusalKind};
+use super::bench::refused;
+use crate::call::{Ending, RefusalKind};
 use crate::id::{MintedId, ObjectKey, UploadId};
 use crate::model::{Location, ObjectMd, ObjectRef};
 use crate::request::minting::{
     Copies, CurrentIs, Minted, MintingReply, MintingRequest, TargetVersion, UploadedPart, marker_of,
 };
 use crate::request::{MovedPart, PartMove};
-
-fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
-    Ending::Refused(Refusal::new(kind, code))
-}
 
 #[derive(Debug)]
 struct Upload {

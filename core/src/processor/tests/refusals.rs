@@ -1,23 +1,11 @@
 //! What is refused for good, on either side, and what a copy makes of it.
 
-use super::bench::{Bench, config, is_move, is_read_of, object, source_md};
-use crate::call::{Ending, Refusal, RefusalKind};
+use super::bench::{Bench, config, is_move, is_read_of, minting, object, refused, source_md};
+use crate::call::{Ending, RefusalKind};
 use crate::exception::ExceptionState;
 use crate::model::{Location, ObjectEntry, ObjectMd};
-use crate::processor::Config;
-use crate::request::minting::TargetKind;
 use crate::request::{MovedPart, Side, SiteReply, SiteRequest};
 use crate::time::Span;
-
-fn refused<T>(kind: RefusalKind, code: &str) -> Ending<T> {
-    Ending::Refused(Refusal::new(kind, code))
-}
-
-fn minting() -> Config {
-    let mut config = config();
-    config.copy.target = TargetKind::MintsVersions { conditional: true };
-    config
-}
 
 /// A source whose version says something else than the bench's own, and its entry.
 fn send_changed(bench: &mut Bench, sizes: &[u64], change: impl Fn(&str) -> String) {
@@ -61,7 +49,7 @@ fn a_configuration_that_is_gone_fails_the_copy() {
 
 #[test]
 fn a_part_without_a_digest_is_a_failure_of_its_own() {
-    for config in [config(), minting()] {
+    for config in [config(), minting(true)] {
         let mut bench = Bench::new(config);
         send_changed(&mut bench, &[10], |md| md.replace("\"dataStoreETag\":\"1:md5-v1-0\"", "\"other\":1"));
         bench.run();
@@ -158,7 +146,7 @@ fn bytes_that_never_have_their_digest_fail_the_copy() {
 
 #[test]
 fn a_part_that_is_refused_for_good_leaves_no_upload() {
-    let mut bench = Bench::new(minting());
+    let mut bench = Bench::new(minting(true));
     bench.write("a", "v9", &[5, 3], "x");
     let (first, request) = bench.run_until_call(is_move);
     let reply = bench.call(request);
@@ -174,14 +162,14 @@ fn a_part_that_is_refused_for_good_leaves_no_upload() {
 #[test]
 fn one_role_is_enough_where_the_target_mints_ids() {
     let one_role = |md: &str| md.replace("role/a,arn:aws:iam::2:role/b", "role/a");
-    let mut bench = Bench::new(minting());
+    let mut bench = Bench::new(minting(true));
     bench.rules.roles.truncate(1);
     send_changed(&mut bench, &[10], one_role);
     bench.run();
     assert_eq!(bench.minting.history("a"), ["v1 x"]);
 
     // Elsewhere the target's role is needed, and the source's is always compared.
-    for (config, roles) in [(config(), 1), (minting(), 0)] {
+    for (config, roles) in [(config(), 1), (minting(true), 0)] {
         let mut bench = Bench::new(config);
         bench.rules.roles.truncate(roles);
         send_changed(&mut bench, &[10], one_role);
