@@ -150,6 +150,15 @@ fn object() -> ObjectRef {
     ObjectRef::new("bucket", "key", VersionRef::Null)
 }
 
+/// Without a body nobody knows why: expired keys look like that.
+#[tokio::test]
+async fn a_head_that_is_answered_with_400_says_nothing_about_the_version() {
+    let endpoint =
+        mute(Some("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")).await;
+    let ending = adapter(&[endpoint]).current_version(&"bucket".into(), &"key".into()).await;
+    assert_eq!(refused(ending), RefusalKind::ExpiredCredentials);
+}
+
 async fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     listener.local_addr().expect("an address").to_string()
