@@ -80,15 +80,7 @@ impl Process {
 
     /// Seconds of processor time so far, of all threads.
     pub fn processor_s(&self) -> Result<f64> {
-        /// The system counts in hundredths of a second, wherever programs can see it.
-        const TICKS_PER_S: f64 = 100.0;
-        let path = format!("/proc/{}/stat", self.child.id());
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-        // Behind the name, which may hold anything: the state is field 3, user and system time are 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').with_context(|| format!("{path} has another form"))?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        let ticks = ticks.sum::<Result<f64, _>>().with_context(|| format!("{path} has another form"))?;
-        Ok(ticks / TICKS_PER_S)
+        processor_s(self.child.id())
     }
 
     /// Sends it a signal, `STOP` for example.
@@ -124,4 +116,20 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Seconds of processor time that a process has used so far, all threads.
+///
+/// # Errors
+/// If there is no such process.
+pub fn processor_s(process: u32) -> Result<f64> {
+    /// The system counts in hundredths of a second, wherever programs can see it.
+    const TICKS_PER_S: f64 = 100.0;
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    // Behind the name, which may hold anything: the state is field 3, user and system time are 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').with_context(|| format!("{path} has another form"))?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks = ticks.sum::<Result<f64, _>>().with_context(|| format!("{path} has another form"))?;
+    Ok(ticks / TICKS_PER_S)
 }

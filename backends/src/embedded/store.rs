@@ -19,9 +19,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 const WAITING_MAX: usize = 1024;
 /// Writes that share one commit at most: bounds the time of one commit.
 const GROUP_MAX: usize = 512;
-/// From the end of a commit that many writes shared to the next one: under load still more share a commit, which costs as much for
-/// one as for many. Who writes alone waits for nothing.
-const COMMIT_GAP: Duration = Duration::from_micros(500);
+/// After a commit that many writes shared the next one is begun as much later as that one took, at most so much: a machine that is
+/// busy, whose commits take long, lets still more share one, which costs as much for one as for many. Who writes alone waits for
+/// nothing.
+const COMMIT_GAP_MAX: Duration = Duration::from_millis(2);
 /// The store's own table: the number of the last group commit.
 const OWN: Table = Table("embedded");
 const OWN_COMMIT: &[u8] = b"commit";
@@ -163,7 +164,7 @@ impl Store {
             .name("embedded-store".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || Writer { shared, waiting }.run()
+                move || Writer { shared, waiting, last: None }.run()
             })
             .map_err(|error| StoreError::io(&shared.file, &error))?;
         Ok(Self { handle: Arc::new(Handle { shared, jobs: Some(jobs), writer: Mutex::new(Some(writer)) }) })
@@ -367,13 +368,16 @@ fn close(database: Option<Database>, file: &Arc<Path>) {
 struct Writer {
     shared: Arc<Shared>,
     waiting: mpsc::Receiver<Box<dyn Job>>,
+    /// The number of the last commit, as long as it is known without a look into the file.
+    last: Option<u64>,
 }
 
 impl Writer {
     fn run(mut self) {
-        let mut shared: Option<Instant> = None;
+        // When the next commit may begin.
+        let mut due: Option<Instant> = None;
         while let Some(first) = self.waiting.blocking_recv() {
-            if let Some(left) = shared.and_then(|ended| COMMIT_GAP.checked_sub(ended.elapsed())) {
+            if let Some(left) = due.and_then(|due| due.checked_duration_since(Instant::now())) {
                 thread::sleep(left);
             }
             let mut group = vec![first];
@@ -382,15 +386,16 @@ impl Writer {
             {
                 group.push(next);
             }
-            let is_shared = group.len() > 1;
+            let (is_shared, begun) = (group.len() > 1, Instant::now());
             self.commit(group);
-            shared = is_shared.then(Instant::now);
+            due = is_shared.then(|| Instant::now() + begun.elapsed().min(COMMIT_GAP_MAX));
         }
     }
 
-    fn commit(&self, group: Vec<Box<dyn Job>>) {
+    fn commit(&mut self, group: Vec<Box<dyn Job>>) {
         let shared = &self.shared;
-        let number = match shared.last_commit() {
+        // What failed may be there or not: then the file says.
+        let number = match self.last.take().map_or_else(|| shared.last_commit(), Ok) {
             Ok(last) => last + 1,
             Err(error) => return refuse(group, &error),
         };
@@ -402,19 +407,21 @@ impl Writer {
             Err(StoreError::Damaged { file: shared.file.clone(), message: "writing it panicked".into() })
         });
         drop(in_use);
-        let outcome = outcome.map_err(|error| self.recover(number, error));
+        let outcome = outcome.map_err(|error| self.recover(number, error)).map(|is_changed| {
+            self.last = Some(if is_changed { number } else { number - 1 });
+        });
         for reply in replies {
             reply(outcome.clone());
         }
     }
 
-    /// Runs the closures in one transaction and makes it durable.
+    /// Runs the closures in one transaction and makes it durable; false if they changed nothing.
     fn run_group(
         &self,
         group: Vec<Box<dyn Job>>,
         number: u64,
         replies: &mut Vec<Reply>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let shared = &self.shared;
         let file = shared.file.as_path();
         let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
@@ -444,11 +451,12 @@ impl Writer {
                 }
             }
             if !is_changed {
-                return txn.abort().map_err(|error| StoreError::database(file, error.into()));
+                txn.abort().map_err(|error| StoreError::database(file, error.into()))?;
+                return Ok(false);
             }
             txn.commit().map_err(|error| StoreError::database(file, error.into()))?;
             shared.commits.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+            Ok(true)
         })();
         if let Err(error) = &result {
             // Those that did not run yet are refused too: what they would have seen is gone.

@@ -3,11 +3,6 @@
 //! It never retries and never follows: the core decides what happens next. Payloads are streamed and not hashed
 //! (`UNSIGNED-PAYLOAD`), which both servers accept on every route (wire reference 0.5).
 
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningParams, SigningSettings,
-    UriPathNormalizationMode, sign,
-};
-use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
@@ -20,6 +15,7 @@ use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use super::passage::{Interrupted, Passage, Stream, Turned};
+use super::signing::{self, Payload, Signable, Signer};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -110,6 +106,8 @@ impl ClientError {
     }
 }
 
+/// Headers that every request gets: host, length, date, digest, token and signature.
+const HEADERS_OF_OURS: usize = 6;
 /// The service that is signed for unless another one is named.
 const S3: &str = "s3";
 
@@ -217,8 +215,7 @@ impl Request {
 pub struct SignedClient {
     endpoint: String,
     credentials: Credentials,
-    region: String,
-    service: &'static str,
+    signer: Signer,
     way: Way,
 }
 
@@ -289,8 +286,7 @@ impl SignedClient {
         Self {
             endpoint: endpoint.into(),
             credentials,
-            region: region.into(),
-            service: S3,
+            signer: Signer::new(region.into(), S3),
             way: Way::over(transport),
         }
     }
@@ -303,7 +299,7 @@ impl SignedClient {
         region: impl Into<String>,
     ) -> Self {
         let way = Way::InProcess(passage);
-        Self { endpoint: endpoint.into(), credentials, region: region.into(), service: S3, way }
+        Self { endpoint: endpoint.into(), credentials, signer: Signer::new(region.into(), S3), way }
     }
 
     /// Host and port of the server.
@@ -314,7 +310,7 @@ impl SignedClient {
     /// The same connections, signing for another service than S3: such services look at what the body is, so that it has to be
     /// in memory.
     pub fn for_service(self, service: &'static str) -> Self {
-        Self { service, ..self }
+        Self { signer: self.signer.for_service(service), ..self }
     }
 
     /// The same connections with other keys.
@@ -399,14 +395,10 @@ impl SignedClient {
     }
 
     fn build(&self, request: Request) -> Result<http::Request<Stream>, ClientError> {
-        let scheme = self.way.scheme();
-        let mut target = format!("{scheme}://{}{}", self.endpoint, percent_encode(&request.path, true));
-        for (number, (name, value)) in request.query.iter().enumerate() {
-            let sign = if number == 0 { '?' } else { '&' };
-            write!(target, "{sign}{}={}", percent_encode(name, false), percent_encode(value, false))
-                .expect("writing to a string cannot fail");
-        }
-        let mut headers = HeaderMap::new();
+        let path = percent_encode(&request.path, true);
+        let query = signing::encoded(&request.query);
+        let target = format!("{}://{}{}", self.way.scheme(), self.endpoint, signing::target(&path, &query));
+        let mut headers = HeaderMap::with_capacity(request.headers.len() + HEADERS_OF_OURS);
         headers.insert(HOST, HeaderValue::from_str(&self.endpoint).map_err(|error| self.invalid(error))?);
         let has_length = request.body.bytes > 0 || matches!(request.method, Method::PUT | Method::POST);
         if has_length {
@@ -418,63 +410,22 @@ impl SignedClient {
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| self.invalid(error))?;
             headers.append(name, value);
         }
-        let whole = request.body.whole;
+        if request.is_signed {
+            let payload = match (self.signer.service(), &request.body.whole) {
+                (S3, _) => Payload::Unsigned,
+                (_, Some(whole)) => Payload::Whole(whole),
+                (service, None) => return Err(self.invalid(format!("{service} takes no streams"))),
+            };
+            let signable = Signable { method: &request.method, path: &path, query, payload };
+            self.signer
+                .sign(signable, &mut headers, &self.credentials, SystemTime::now())
+                .map_err(|error| self.invalid(error))?;
+        }
         let mut built = http::Request::new(request.body.stream);
         *built.method_mut() = request.method;
         *built.uri_mut() = target.parse::<Uri>().map_err(|error| self.invalid(error))?;
         *built.headers_mut() = headers;
-        if request.is_signed {
-            self.sign(&mut built, whole.as_deref())?;
-        }
         Ok(built)
-    }
-
-    fn sign<B>(&self, request: &mut http::Request<B>, whole: Option<&[u8]>) -> Result<(), ClientError> {
-        let body = match (self.service, whole) {
-            (S3, _) => SignableBody::UnsignedPayload,
-            (_, Some(whole)) => SignableBody::Bytes(whole),
-            (service, None) => return Err(self.invalid(format!("{service} takes no streams"))),
-        };
-        let mut settings = SigningSettings::default();
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = aws_credential_types::Credentials::new(
-            self.credentials.access_key.clone(),
-            self.credentials.secret_key.clone(),
-            self.credentials.session_token.clone(),
-            None,
-            "backbeat",
-        )
-        .into();
-        let params: SigningParams<'_> = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name(self.service)
-            .time(SystemTime::now())
-            .settings(settings)
-            .build()
-            .map_err(|error| self.invalid(error))?
-            .into();
-        let headers: Vec<(String, String)> = request
-            .headers()
-            .iter()
-            // What is beyond ASCII cannot be signed in the same way by all servers: it travels unsigned.
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-            .filter(|(name, _)| name == "host" || name == "content-md5" || name.starts_with("x-"))
-            .collect();
-        let target = request.uri().to_string();
-        let signable = SignableRequest::new(
-            request.method().as_str(),
-            target,
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-            body,
-        )
-        .map_err(|error| self.invalid(error))?;
-        let (instructions, _signature) =
-            sign(signable, &params).map_err(|error| self.invalid(error))?.into_parts();
-        instructions.apply_to_request_http1x(request);
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod passage;
+mod signing;
 
 pub use client::{
     Body, ClientError, Credentials, Request, SignedClient, Transport, form_decode, percent_decode,

@@ -12,6 +12,7 @@ mod json_text;
 mod key;
 mod location;
 mod log;
+mod log_page;
 mod members;
 mod message;
 mod metadata_error;
@@ -39,6 +40,7 @@ pub use key::{
 };
 pub use location::{Location, Part, reduce};
 pub use log::{Field, LogEntry, LogError, LogRecord, PopulatorEntry, StoredValue};
+pub use log_page::LogPage;
 pub use message::{Message, parse_message};
 pub use metadata_error::MetadataError;
 pub use object_md::{Encryption, ObjectMd, Owner};

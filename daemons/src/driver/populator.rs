@@ -1,6 +1,7 @@
 //! The driver of the populator: reads the journal, publishes strictly in order, keeps the position.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use backbeat_core::id::{EffectId, Seq, Topic};
 use backbeat_core::model::{MetricKind, Publish, SiteMetric};
 use backbeat_core::populator::{Config, Effect, Event, Populator, StopReason, Summary};
 use backbeat_core::rules::Production;
-use backbeat_core::time::Span;
+use backbeat_core::time::{Instant, Span};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::Answers;
@@ -104,6 +107,7 @@ pub fn start<J: Journal, Q: Queue, C: Coordination, S: Sites>(
         answers: Answers::new(),
         producer: None,
         publishing: BTreeMap::new(),
+        endings: FuturesUnordered::new(),
         saved: saving,
         stopping: None,
         stopped: None,
@@ -112,6 +116,14 @@ pub fn start<J: Journal, Q: Queue, C: Coordination, S: Sites>(
     let task = tokio::spawn(tracing::Instrument::instrument(driver.run(), span));
     (PopulatorHandle { commands: sender, saved }, task)
 }
+
+/// A message under way: what it is about, and when its ending counts as unknown.
+struct Publishing {
+    publish: Publish,
+    until: Instant,
+}
+
+type Sending = Pin<Box<dyn Future<Output = (EffectId, Ending<()>)> + Send>>;
 
 struct Driver<J, Q: Queue, C, S> {
     machine: Populator<Production>,
@@ -122,10 +134,13 @@ struct Driver<J, Q: Queue, C, S> {
     answers: Answers<Event>,
     /// The producer in use and the number that the machine knows it by.
     producer: Option<(u64, Q::Producer)>,
-    publishing: BTreeMap<EffectId, Publish>,
+    /// What is being published. The oldest is the first.
+    publishing: BTreeMap<EffectId, Publishing>,
+    /// How that ends. There are thousands at once and little to do for each: no tasks.
+    endings: FuturesUnordered<Sending>,
     saved: watch::Sender<Seq>,
     /// When a shutdown stops waiting.
-    stopping: Option<backbeat_core::time::Instant>,
+    stopping: Option<Instant>,
     stopped: Option<StopReason>,
 }
 
@@ -142,17 +157,22 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
             {
                 return None;
             }
-            let timeout = [self.machine.poll_timeout(), self.stopping].into_iter().flatten().min();
+            let overdue = self.publishing.values().next().map(|oldest| oldest.until);
+            let timeout = [self.machine.poll_timeout(), self.stopping, overdue].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 answer = self.answers.next() => self.apply(answer),
+                Some((id, ending)) = self.endings.next() => self.published(id, ending),
                 Some(command) = self.commands.recv() => match command {
                     Command::Summary(sender) => drop(sender.send(self.machine.summary())),
                     Command::ShutDown => {
                         self.stopping.get_or_insert(self.clock.now().mono + self.drain_max);
                     }
                 },
-                () = self.clock.sleep_until(timeout) => self.apply(Event::Timer),
+                () = self.clock.sleep_until(timeout) => {
+                    self.give_up_overdue();
+                    self.apply(Event::Timer);
+                }
             }
         }
     }
@@ -167,7 +187,6 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         if self.stopping.is_some() && matches!(event, Event::JournalRead { .. }) {
             return;
         }
-        self.observe(&event);
         let is_published = matches!(event, Event::Published { .. });
         self.machine.handle(self.clock.now(), event);
         // That a message is published changes nothing of what is reported, and there are many of them.
@@ -184,9 +203,25 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         [ORIGIN, ("logName", self.ports.log_name), ("logId", self.ports.nodes.log_id())]
     }
 
-    fn observe(&mut self, event: &Event) {
-        let Event::Published { id, ending } = event else { return };
-        let Some(publish) = self.publishing.remove(id) else { return };
+    /// How a message ended, unless it was given up before.
+    fn published(&mut self, id: EffectId, ending: Ending<()>) {
+        if let Some(Publishing { publish, .. }) = self.publishing.remove(&id) {
+            self.count(publish, &ending);
+            self.apply(Event::Published { id, ending });
+        }
+    }
+
+    /// Whatever is under way for too long may have arrived or not.
+    fn give_up_overdue(&mut self) {
+        let now = self.clock.now().mono;
+        while let Some((&id, oldest)) = self.publishing.first_key_value()
+            && oldest.until <= now
+        {
+            self.published(id, Ending::Unknown);
+        }
+    }
+
+    fn count(&self, publish: Publish, ending: &Ending<()>) {
         let (metrics, [_, log, id]) = (&self.ports.metrics, self.labels());
         let published = matches!(ending, Ending::Applied(()));
         let status = ("publishStatus", if published { "SUCCESS" } else { "FAILURE" });
@@ -285,9 +320,8 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         let Some((_, producer)) = &self.producer else { return };
         let record = Record::keyed(publish.key.clone(), message);
         let sending = producer.publish(&self.ports.topic, record);
-        self.publishing.insert(id, publish);
-        self.answers.start(PUBLISH_TIME_MAX, Event::Published { id, ending: Ending::Unknown }, async move {
-            Event::Published { id, ending: sending.await.map(|_| ()) }
-        });
+        let until = self.clock.now().mono + Span::from_secs(PUBLISH_TIME_MAX.as_secs());
+        self.publishing.insert(id, Publishing { publish, until });
+        self.endings.push(Box::pin(async move { (id, sending.await.map(|_| ())) }));
     }
 }

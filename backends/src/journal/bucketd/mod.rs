@@ -18,14 +18,13 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{JournalEpoch, Seq};
 use backbeat_core::populator::Batch;
 use backbeat_core::time::Span;
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Journal;
 use super::pace::Pace;
-use crate::http::{ClientError, Credentials, Request, SignedClient, Transport};
+use crate::http::{ClientError, Credentials, Request, SignedClient, Stream, Transport};
 use crate::site::raft_log::WAIT;
 use page::{Page, PageError};
 
@@ -33,6 +32,8 @@ use page::{Page, PageError};
 const RECORDS_MAX: usize = 1_000;
 /// What an answer may need of memory. A record alone that needs more cannot be read.
 const BYTES_MAX: usize = 256 << 20;
+/// What of it is kept from one answer to the next, at most.
+const PAGE_BYTES_KEPT: usize = 4 << 20;
 /// For how long a server that can wait is asked to.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(15);
 /// An answer that took so long was waited for.
@@ -87,6 +88,8 @@ struct State {
     epoch: Option<String>,
     /// When the log was last asked where it ends.
     checked: Option<Instant>,
+    /// The memory of the last answer, for the next one: as much of it every time anew costs more than filling it.
+    page: Vec<u8>,
 }
 
 /// Why there is no page.
@@ -151,31 +154,36 @@ impl BucketdJournal {
             request = request.unsigned();
         }
         let time_max = self.answer_time_max + question.wait;
+        let mut page = std::mem::take(&mut self.state().page);
         let exchange = async {
             let (head, body) = self.client.send(request, time_max).await?.into_parts();
-            let body = Limited::new(body, BYTES_MAX).collect().await;
-            Ok((head, body.map(http_body_util::Collected::to_bytes)))
+            Ok((head, collect(body, &mut page).await))
         };
         let (head, body) = match timeout(time_max, exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(Failure::Silent(format!("no answer from {self} within {time_max:?}"))),
         };
-        let body = match body {
-            Ok(body) => body,
+        match body {
+            Ok(()) => {}
             Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
                 return Err(Failure::TooLarge);
             }
             Err(error) => return Err(unavailable(format!("the answer of {self} broke off: {error}"))),
-        };
-        self.page(head.status, head.extensions.get(), &body)
+        }
+        let read = self.page(head.status, head.extensions.get(), &page);
+        if page.capacity() <= PAGE_BYTES_KEPT {
+            page.clear();
+            self.state().page = page;
+        }
+        read
     }
 
     fn page(
         &self,
         status: StatusCode,
         name: Option<&hyper::ext::ReasonPhrase>,
-        body: &Bytes,
+        body: &[u8],
     ) -> Result<Page, Failure> {
         match status {
             StatusCode::OK => Page::parse(body).map_err(|error| invalid(self, &error)),
@@ -279,7 +287,7 @@ impl BucketdJournal {
         let mut records = Vec::new();
         if oldest <= from {
             for (seq, record) in (first.0..).map(Seq).zip(page.records).skip_while(|(seq, _)| *seq < from) {
-                match page::parse_record(record.get()) {
+                match record {
                     Ok(record) => records.push((seq, Arc::new(record))),
                     // Those before it can be worked on.
                     Err(_) if !records.is_empty() => break,
@@ -295,6 +303,17 @@ impl BucketdJournal {
         let end = if records.is_empty() { end } else { end.max(next) };
         Ok(Batch { records, next, end, epoch, oldest })
     }
+}
+
+/// Reads a body to its end.
+async fn collect(body: Stream, into: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut body = Limited::new(body, BYTES_MAX);
+    while let Some(frame) = body.frame().await {
+        if let Some(bytes) = frame?.data_ref() {
+            into.extend_from_slice(bytes);
+        }
+    }
+    Ok(())
 }
 
 fn unavailable(told: String) -> Failure {

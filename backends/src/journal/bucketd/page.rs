@@ -1,8 +1,7 @@
 //! One answer of a raft log: `{"info": {start, cseq, prune}, "log": [record...]}` (wire reference 4.2).
 
 use backbeat_core::id::{Bucket, Seq};
-use backbeat_core::model::{LogError, LogRecord};
-use bytes::Bytes;
+use backbeat_core::model::{LogError, LogPage, LogRecord};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,26 +16,25 @@ pub(super) struct Page {
     pub(super) oldest: Option<Seq>,
     /// The identity of the log, if it has one.
     pub(super) epoch: Option<String>,
-    /// The records, as text.
-    pub(super) records: Vec<Box<RawValue>>,
+    /// The records, or what is wrong with them.
+    pub(super) records: Vec<Result<LogRecord, LogError>>,
 }
 
 /// Why an answer is none.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PageError {
+    /// What is said of the log is not JSON, or of another shape.
+    #[error("`info`: {0}")]
+    Info(#[from] serde_json::Error),
     /// The text is not JSON, or of another shape.
     #[error("{0}")]
-    Shape(#[from] serde_json::Error),
+    Shape(#[from] LogError),
+    /// The text is none.
+    #[error("{0}")]
+    Encoding(#[from] std::str::Utf8Error),
     /// Records that nobody can give a number to.
     #[error("`info.start` is missing, although there are records")]
     Start,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    info: Info,
-    #[serde(default)]
-    log: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -48,18 +46,19 @@ struct Info {
 }
 
 impl Page {
-    /// Reads an answer. Its records are only told apart.
-    pub(super) fn parse(body: &Bytes) -> Result<Self, PageError> {
-        let Answer { info, log } = serde_json::from_slice(body)?;
-        if info.start.is_none() && !log.is_empty() {
+    /// Reads an answer.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, PageError> {
+        let LogPage { info, records } = LogPage::split(std::str::from_utf8(body)?)?;
+        let info: Info = serde_json::from_str(info.ok_or(LogError::Shape("`info` is missing"))?)?;
+        if info.start.is_none() && !records.is_empty() {
             return Err(PageError::Start);
         }
         Ok(Self {
-            first: info.start.filter(|_| !log.is_empty()).map(Seq),
+            first: info.start.filter(|_| !records.is_empty()).map(Seq),
             last: info.cseq.map(Seq),
             oldest: info.prune.map(|oldest| Seq(oldest.max(1))),
             epoch: info.epoch,
-            records: log,
+            records: records.into_iter().map(parse_record).collect(),
         })
     }
 
@@ -79,7 +78,7 @@ struct Bare<'a> {
 }
 
 /// Reads a record.
-pub(super) fn parse_record(text: &str) -> Result<LogRecord, LogError> {
+fn parse_record(text: &str) -> Result<LogRecord, LogError> {
     LogRecord::parse(text).or_else(|error| match serde_json::from_str(text) {
         Ok(Bare { db, entries: None, timestamp }) => Ok(LogRecord {
             timestamp: timestamp.map(Into::into),
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &'static str) -> Result<Page, PageError> {
-        Page::parse(&Bytes::from_static(text.as_bytes()))
+        Page::parse(text.as_bytes())
     }
 
     #[test]
@@ -107,8 +106,7 @@ mod tests {
         )
         .expect("it is one");
         assert_eq!((page.first, page.end(), page.oldest), (Some(Seq(7)), Some(Seq(10)), Some(Seq(3))));
-        let records: Vec<LogRecord> =
-            page.records.iter().filter_map(|record| parse_record(record.get()).ok()).collect();
+        let records: Vec<LogRecord> = page.records.into_iter().filter_map(Result::ok).collect();
         assert_eq!(records.len(), 2);
         assert_eq!(&*records[0].entries[0].kind, "put", "bucketd leaves it out");
         assert!(records[1].entries.is_empty());

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use backbeat_core::model::LogRecord;
+use bytes::Bytes;
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

@@ -23,6 +23,7 @@ use backbeat_core::request::{Condition, PartMove, Side, SiteReply, SiteRequest};
 use backbeat_core::time::Span;
 use backbeat_tests::backlog::Backlog;
 use backbeat_tests::dev::{Addresses, Place};
+use backbeat_tests::process::processor_s;
 use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ fn main() -> Result<()> {
         "latency" => runtime.block_on(latency()),
         "filter" => filter(),
         "rclone" => runtime.block_on(against_rclone()),
+        "engine" => runtime.block_on(engine_alone()),
         "idle" => {
             let entries = std::env::args().nth(2).map_or(Ok(1_000_000), |count| count.parse());
             runtime.block_on(idle(entries.context("not a number of entries")?))
@@ -70,7 +72,7 @@ fn main() -> Result<()> {
         "daemons-large" => runtime.block_on(daemons::large()),
         "daemons-idle" => runtime.block_on(daemons::idle()),
         _ => bail!(
-            "usage: bench throughput | latency | filter | rclone | idle [ENTRIES] | daemons [OBJECTS] | daemons-large | daemons-idle"
+            "usage: bench throughput | latency | filter | rclone | engine | idle [ENTRIES] | daemons [OBJECTS] | daemons-large | daemons-idle"
         ),
     }
 }
@@ -169,6 +171,21 @@ async fn against_rclone() -> Result<()> {
                 "rclone_again_ms": u64::try_from(again.as_millis())?,
             })
         );
+    }
+    bench.stop().await
+}
+
+/// The engine alone with small objects, for a profile.
+async fn engine_alone() -> Result<()> {
+    const OBJECTS: u32 = 10_000;
+    let bench = Bench::start().await?;
+    for round in 0..4 {
+        let bucket = format!("alone-{round}");
+        bench.fill(&bucket, 4 << 10, OBJECTS).await?;
+        let before = processor_s(std::process::id())?;
+        let rate = f64::from(OBJECTS) / bench.release().await?.as_secs_f64();
+        let processor = (processor_s(std::process::id())? - before) / f64::from(OBJECTS / 1_000);
+        println!("{}", json!({"engine_objects_per_s": rate, "processor_s_per_1000": processor}));
     }
     bench.stop().await
 }
@@ -289,6 +306,11 @@ impl Bench {
     async fn engine(&mut self, size: usize, count: u32, round: u32) -> Result<Duration> {
         let bucket = format!("engine-{size}-{round}");
         self.fill(&bucket, size, count).await?;
+        self.release().await
+    }
+
+    /// Lets the engine work off what is queued; returns how long it took.
+    async fn release(&self) -> Result<Duration> {
         let since = Instant::now();
         self.tell("resume").await?;
         self.settled(BATCH_TIME_MAX).await?;
