@@ -4,6 +4,7 @@
 //! and the conformance suite that every adapter passes. An adapter carries out what it is asked and reports how it
 //! ended; it never decides what happens next.
 
+pub mod admin;
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -13,6 +14,7 @@ pub mod embedded;
 pub mod http;
 pub mod journal;
 pub mod objects;
+mod query;
 pub mod queue;
 pub mod site;
 pub mod stats;

@@ -15,5 +15,7 @@ pub mod probe;
 #[cfg(feature = "services")]
 pub mod production;
 mod running;
+#[cfg(feature = "services")]
+pub mod setup;
 pub mod stack;
 pub mod timestamp;

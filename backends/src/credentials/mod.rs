@@ -5,6 +5,7 @@ pub mod account;
 pub mod conformance;
 pub mod file;
 pub mod memory;
+pub mod profile;
 pub mod renewing;
 pub mod sts;
 

@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use backbeat_core::time::WallTime;
-use http::{Method, Response, StatusCode};
+use http::Response;
 
 use super::renewing::Issuer;
 use super::{Credentials, CredentialsError, Secret};
-use crate::http::{Body, Request, SignedClient, percent_encode};
+use crate::http::{Request, SignedClient};
+use crate::query;
 use crate::timestamp::parse_iso;
 use crate::xml;
 
@@ -38,15 +39,9 @@ impl AssumeRole {
 
     /// What an answer other than 200 says.
     fn refused(&self, answer: &Response<bytes::Bytes>) -> CredentialsError {
-        const PASSING: [&str; 5] =
-            ["InternalError", "InternalFailure", "ServiceUnavailable", "Throttling", "ThrottlingException"];
-        let status = answer.status();
-        let elements = xml::elements(answer.body()).unwrap_or_default();
-        let code = elements.into_iter().find(|(path, _)| path.ends_with("Error/Code")).map(|(_, text)| text);
-        let told = code.clone().unwrap_or_else(|| status.to_string());
-        let is_passing = code.is_some_and(|code| PASSING.contains(&code.as_str()))
-            || status.is_server_error()
-            || status == StatusCode::TOO_MANY_REQUESTS;
+        let code = query::error(answer.body()).code;
+        let is_passing = query::may_pass(answer.status(), code.as_deref());
+        let told = code.unwrap_or_else(|| answer.status().to_string());
         if is_passing {
             return self.unavailable(told);
         }
@@ -90,11 +85,7 @@ impl Issuer for AssumeRole {
             ("RoleSessionName", &self.session),
             ("DurationSeconds", &life),
         ];
-        let form: Vec<String> =
-            members.iter().map(|(name, value)| format!("{name}={}", percent_encode(value, false))).collect();
-        let request = Request::new(Method::POST, "/")
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Body::full(form.join("&")));
+        let request = Request::form("/", &members);
         let answer = self
             .client
             .fetch(request, ANSWER_TIME_MAX, ANSWER_BYTES_MAX)

@@ -1,6 +1,7 @@
 //! What the answers of S3 servers mean, CloudServer's internal routes among them (wire reference 0.3, 0.4; replication reference 5.6).
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
+use backbeat_core::model::StoredReplication;
 use backbeat_core::request::BucketRules;
 use backbeat_core::time::Span;
 use bytes::Bytes;
@@ -97,30 +98,17 @@ fn error_code(body: &[u8]) -> Option<String> {
 
 /// The replication configuration in the answer to `?replication`.
 pub(super) fn rules(document: &[u8]) -> Option<BucketRules> {
-    const ROOT: &str = "ReplicationConfiguration";
-    let mut rules = BucketRules::default();
-    let (mut prefix, mut enabled) = (String::new(), false);
-    for (path, text) in elements(document)? {
-        match path.strip_prefix(ROOT)? {
-            "/Role" => rules.roles = text.split(',').map(|role| role.trim().to_owned()).collect(),
-            "/Rule/Prefix" | "/Rule/Filter/Prefix" | "/Rule/Filter/And/Prefix" => prefix = text,
-            "/Rule/Status" => enabled = text.trim() == "Enabled",
-            "/Rule" => {
-                let prefix = std::mem::take(&mut prefix);
-                if std::mem::take(&mut enabled) {
-                    rules.prefixes.push(prefix);
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(rules)
+    let stored = StoredReplication::read(std::str::from_utf8(document).ok()?)?;
+    let enabled = stored.rules.into_iter().filter(|rule| rule.is_enabled);
+    Some(BucketRules { roles: stored.roles, prefixes: enabled.map(|rule| rule.prefix).collect() })
 }
 
 /// The state in the answer to `?versioning`.
-pub(super) fn state(document: &[u8]) -> Option<BucketState> {
+pub(crate) fn state(document: &[u8]) -> Option<BucketState> {
     let elements = elements(document)?;
-    let status = elements.iter().find(|(path, _)| path == "VersioningConfiguration/Status");
+    // Not every store calls the root by its name.
+    let is_status = |path: &str| path.split_once('/').is_some_and(|(_, name)| name == "Status");
+    let status = elements.iter().find(|(path, _)| is_status(path));
     let versioning = match status.map(|(_, text)| text.trim()) {
         None | Some("") => Versioning::Never,
         Some("Enabled") => Versioning::Enabled,
@@ -203,6 +191,9 @@ mod tests {
             |inner: &str| format!("<VersioningConfiguration xmlns=\"x\">{inner}</VersioningConfiguration>");
         assert_eq!(of(&root("")), Some(Versioning::Never));
         assert_eq!(of("<VersioningConfiguration/>"), Some(Versioning::Never));
+        let other_root =
+            "<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>";
+        assert_eq!(of(other_root), Some(Versioning::Enabled));
         assert_eq!(of(&root("<Status>Enabled</Status>")), Some(Versioning::Enabled));
         assert_eq!(of(&root("<Status>Suspended</Status>")), Some(Versioning::Suspended));
         assert_eq!(of("no XML <"), None);

@@ -20,6 +20,7 @@ use backbeat_core::id::{Bucket, ObjectKey};
 use backbeat_core::model::{ByteRange, Location, ObjectMd, ObjectRef, VersionRef};
 use backbeat_core::request::{BucketRules, Condition, MovedPart};
 
+pub(crate) use answer::state as bucket_state;
 pub use body::{BodyError, ByteStream};
 pub use servers::TimeLimits;
 pub use transfer::{MintingPair, SitePair};

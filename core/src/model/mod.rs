@@ -27,6 +27,7 @@ mod revision;
 mod routing;
 mod status;
 mod status_decision;
+mod stored_replication;
 mod version_id;
 mod xml_element;
 
@@ -59,4 +60,5 @@ pub use status_decision::{
     NoChange, Report, ReportError, StatusAction, StatusConfig, StatusPlan, decide_status,
     expand_replay_topics,
 };
+pub use stored_replication::{StoredReplication, StoredRule};
 pub use version_id::{VersionId, VersionIdError};

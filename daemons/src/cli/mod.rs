@@ -14,6 +14,8 @@ mod failed;
 pub mod filter;
 mod lines;
 mod pause;
+#[cfg(feature = "services")]
+mod replication;
 mod signals;
 mod status;
 pub mod version_id;
@@ -66,6 +68,8 @@ enum Command {
     ReplicationStatusProcessor,
     #[cfg(feature = "services")]
     Run(daemon::Run),
+    #[cfg(feature = "services")]
+    Replication(replication::Arguments),
     Status(status::Arguments),
     Lag(status::LagArguments),
     Explain(explain::Arguments),
@@ -96,6 +100,8 @@ pub fn run() -> ExitCode {
         }
         #[cfg(feature = "services")]
         Command::Run(arguments) => arguments.run(&global).map(ExitCode::from),
+        #[cfg(feature = "services")]
+        Command::Replication(arguments) => replication::run(&arguments, &global).map(ExitCode::from),
         Command::Status(arguments) => status::run(&arguments, &global).map(ExitCode::from),
         Command::Lag(arguments) => status::lag(&arguments, &global).map(ExitCode::from),
         Command::Explain(arguments) => explain::run(&arguments, &global).map(ExitCode::from),

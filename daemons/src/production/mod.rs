@@ -31,8 +31,10 @@ use crate::logging::LogFilter;
 use crate::running;
 
 pub use error::StartError;
+pub(crate) use secrets::transport;
 pub use selection::Selection;
 use services::Services;
+pub(crate) use sites::{CERTIFICATES, SOURCE_CERTIFICATES};
 
 /// Time that everything together has to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(45);

@@ -55,7 +55,7 @@ pub(super) fn tls(
 }
 
 /// How clients of HTTP speak to those whose certificates are at `key`.
-pub(super) fn transport(
+pub(crate) fn transport(
     config: &Config,
     transport: Transport,
     key: &'static str,

@@ -19,10 +19,10 @@ use crate::driver::Sites;
 pub(super) const REGION: &str = "us-east-1";
 
 /// The key of the certificates towards the source and what belongs to it (replication reference 8.4).
-pub(super) const SOURCE_CERTIFICATES: &str = "internalCertFilePaths";
+pub(crate) const SOURCE_CERTIFICATES: &str = "internalCertFilePaths";
 
 /// The key of the certificates towards the destinations.
-const CERTIFICATES: &str = "certFilePaths";
+pub(crate) const CERTIFICATES: &str = "certFilePaths";
 
 /// How daemons reach a site.
 pub(super) type Client = CloudServer<SiteCredentials>;

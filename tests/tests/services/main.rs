@@ -12,6 +12,7 @@ mod protected;
 mod provisioning;
 mod record_log;
 mod redis;
+mod replication_setup;
 mod roles;
 mod s3_targets;
 mod zookeeper;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     tests.extend(change_stream::tests(&services));
     tests.extend(change_stream_daemons::tests(&services));
     tests.extend(record_log::tests());
+    tests.extend(replication_setup::tests());
     tests.extend(roles::tests());
     tests.extend(s3_targets::tests(&services));
     suite::run(tests)

@@ -5,11 +5,10 @@ use backbeat_backends::clock::WallClock;
 use backbeat_backends::credentials::renewing::Renewing;
 use backbeat_backends::credentials::sts::AssumeRole;
 use backbeat_backends::credentials::{CredentialSource as _, CredentialsError};
-use backbeat_backends::http::{Body, Credentials, Request, SignedClient, percent_encode};
+use backbeat_backends::http::{Credentials, Request, SignedClient};
 use backbeat_tests::client;
 use backbeat_tests::services::OwnMoto;
 use backbeat_tests::suite::Test;
-use http::Method;
 use std::time::Duration;
 
 const REGION: &str = "us-east-1";
@@ -22,11 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// One action of IAM, and what it answers.
 async fn iam(client: &SignedClient, members: &[(&str, &str)]) -> Result<String> {
-    let form: Vec<String> =
-        members.iter().map(|(name, value)| format!("{name}={}", percent_encode(value, false))).collect();
-    let request = Request::new(Method::POST, "/")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Body::full(format!("{}&Version=2010-05-08", form.join("&"))));
+    let members: Vec<(&str, &str)> = [members, &[("Version", "2010-05-08")]].concat();
+    let request = Request::form("/", &members);
     let answer = client.fetch(request, TIME_MAX, 1 << 20).await?;
     let text = String::from_utf8(answer.body().to_vec())?;
     ensure!(answer.status().is_success(), "{members:?}: {text}");

@@ -457,7 +457,8 @@ fn content_md5(hex: &str) -> Option<String> {
     Some(base64_simd::STANDARD.encode_to_string(digest))
 }
 
-fn md5_of(body: &str) -> String {
+/// The MD5 of a document as `Content-MD5` has it.
+pub(crate) fn md5_of(body: &str) -> String {
     use md5::Digest as _;
     base64_simd::STANDARD.encode_to_string(md5::Md5::digest(body.as_bytes()))
 }
