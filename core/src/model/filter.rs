@@ -212,6 +212,14 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_whose_value_is_null_has_none() {
+        let text = r#"{"db":"b","entries":[{"type":"put","key":"k","value":null}]}"#;
+        let record = LogRecord::parse(text).expect("a record");
+        assert_eq!(record.entries.len(), 1);
+        assert_eq!(record.populator_entries().count(), 0);
+    }
+
+    #[test]
     fn a_replica_is_never_queued() {
         for status in ["REPLICA", "PROCESSING", "COMPLETED", "FAILED", ""] {
             let value = format!(r#"{{"replicationInfo":{{"status":"{status}"}}}}"#);
