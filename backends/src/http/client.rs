@@ -195,12 +195,7 @@ impl Request {
 
     /// Method, path and query, for messages.
     pub fn describe(&self) -> String {
-        let mut text = format!("{} {}", self.method, self.path);
-        for (number, (name, value)) in self.query.iter().enumerate() {
-            let sign = if number == 0 { '?' } else { '&' };
-            write!(text, "{sign}{name}={value}").expect("writing to a string cannot fail");
-        }
-        text
+        format!("{} {}", self.method, signing::target(&self.path, &self.query))
     }
 
     /// Leaves the signature out.

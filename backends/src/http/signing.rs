@@ -214,7 +214,7 @@ pub(super) fn encoded(query: &[(String, String)]) -> Vec<(String, String)> {
     query.iter().map(|(name, value)| (percent_encode(name, false), percent_encode(value, false))).collect()
 }
 
-/// Path and query as they stand in a request line.
+/// Path and query as they stand in a request line, if they are encoded.
 pub(super) fn target(path: &str, query: &[(String, String)]) -> String {
     let mut target = path.to_owned();
     for (number, (name, value)) in query.iter().enumerate() {
