@@ -203,12 +203,15 @@ fn number(message: &Message) -> u32 {
     std::str::from_utf8(text).expect("it is text").parse().expect("it is a number")
 }
 
-/// Publishes numbered messages of about `bytes` in one go, and waits for all.
+/// Publishes numbered messages of about `bytes` in one go, and waits for all. What they say is noise: what compresses well
+/// is read ahead in one piece, however much it is.
 async fn fill(producer: &KafkaProducer, numbers: std::ops::Range<u32>, bytes: usize) {
-    let pad = " ".repeat(bytes);
     let sent: Vec<_> = numbers
         .map(|number| {
-            producer.publish(&Topic::from(TOPIC), Record::unkeyed(format!("{number}{pad}")).at(Partition(0)))
+            let letters: String =
+                noise(number, bytes).into_iter().map(|byte| char::from(b'0' + byte % 64)).collect();
+            let text = format!("{number} {letters}");
+            producer.publish(&Topic::from(TOPIC), Record::unkeyed(text).at(Partition(0)))
         })
         .collect();
     for publish in sent {
@@ -293,9 +296,9 @@ async fn refusal(publish: impl Future<Output = Ending<(Partition, Offset)>>) -> 
     }
 }
 
-/// Bytes that cannot be compressed.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+/// Bytes that cannot be compressed, others for every `seed`.
+fn noise(seed: u32, count: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64 + u64::from(seed);
     let step = |_| {
         state ^= state << 13;
         state ^= state >> 7;
@@ -459,7 +462,7 @@ fn narrow_topic(address: String) {
         admin(&address).create_topics([&topic], &AdminOptions::new()).await.expect("the topic is made");
         applied(queue.create_topic(&TopicSpec::new(TOPIC).partitioned(1)).await);
         let producer = queue.producer();
-        let (topic, bytes) = (Topic::from(TOPIC), noise(2_000_000));
+        let (topic, bytes) = (Topic::from(TOPIC), noise(0, 2_000_000));
         let too_large = refusal(producer.publish(&topic, Record::keyed("key", bytes))).await;
         assert_eq!(too_large.kind, RefusalKind::TooLarge);
         assert!(too_large.code.contains(&name) && too_large.code.contains("2000003"), "{}", too_large.code);

@@ -26,6 +26,11 @@ impl Commits {
         self.waiting.is_empty() && self.under_way.is_none()
     }
 
+    /// Whether a request could be made.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.under_way.is_none() && !self.waiting.is_empty()
+    }
+
     /// Asks for a commit. Of several for one partition the last counts.
     pub(super) fn ask(&mut self, slot: Slot, upto: Offset, waiter: oneshot::Sender<Ending<()>>) {
         let (offset, waiters) = self.waiting.entry(slot).or_insert_with(|| (upto, Vec::new()));
@@ -35,7 +40,7 @@ impl Commits {
 
     /// What the next request has to say, if one may be made now. It is under way from here on.
     pub(super) fn request(&mut self) -> Option<Vec<(Slot, Offset)>> {
-        if self.under_way.is_some() || self.waiting.is_empty() {
+        if !self.are_waiting() {
             return None;
         }
         let mut request = Vec::with_capacity(self.waiting.len());

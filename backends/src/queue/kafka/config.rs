@@ -193,11 +193,14 @@ impl KafkaConfig {
             .set("heartbeat.interval.ms", millis(heartbeat))
             .set("max.poll.interval.ms", millis(poll_time_max))
             .set("metadata.max.age.ms", "15000")
-            .set("fetch.wait.max.ms", "500")
-            // What is read ahead is bounded: the backlog stays in Kafka.
+            // There is one fetch at a time: one that waits for partitions that are at their end keeps all others waiting.
+            .set("fetch.wait.max.ms", "100")
+            // How soon a partition is looked at again that had enough: its default of a second is longer than that lasts.
+            .set("fetch.queue.backoff.ms", "20")
+            // What is read ahead of each partition is bounded: the backlog stays in Kafka. Bytes on the wire are compressed.
             .set("queued.min.messages", "1000")
-            .set("queued.max.messages.kbytes", "16384")
-            .set("fetch.message.max.bytes", "262144");
+            .set("queued.max.messages.kbytes", "2048")
+            .set("fetch.message.max.bytes", "65536");
         if let Some(member) = &self.member {
             client.set("group.instance.id", member);
         }

@@ -43,8 +43,8 @@ impl KafkaConsumer {
 
     fn take(&self) -> Option<Result<ConsumerEvent, QueueError>> {
         let taken = self.shared.reading().take()?;
-        if let Some(slot) = taken.refill {
-            self.say(Command::Refill(slot));
+        if taken.is_low {
+            self.shared.wanted.notify_one();
         }
         if matches!(taken.event, Ok(ConsumerEvent::Lost { .. })) {
             self.say(Command::Rejoin);

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -13,10 +14,13 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Epoch, Offset, Partition, Topic};
 use backbeat_core::time::WallTime;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer};
+use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, MessageStream, StreamConsumer,
+};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
@@ -48,8 +52,9 @@ enum Step {
 /// How long the thread waits before it asks again what could not be answered.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 
-/// Messages taken from the client before commands are looked at again.
-const BATCH_MAX: usize = 256;
+/// Between the beginnings of two requests to commit: a busy owner settles hundreds of messages meanwhile, and the last
+/// offset stands for all of them. What is given back waits for nothing.
+const COMMIT_GAP: Duration = Duration::from_millis(50);
 
 /// What the thread is to do.
 pub(super) enum Command {
@@ -57,8 +62,6 @@ pub(super) enum Command {
     Commit { epoch: Epoch, slot: Slot, upto: Offset, waiter: oneshot::Sender<Ending<()>> },
     /// The owner gives a revoked assignment back.
     Release(Epoch),
-    /// A partition that was held may be read again.
-    Refill(Slot),
     /// The owner knows that it lost its membership: join again.
     Rejoin,
     /// Leave the group; the thread ends.
@@ -128,6 +131,8 @@ pub(super) struct Shared {
     reading: Mutex<Reading>,
     /// Told when there may be something new to take.
     pub(super) changed: Notify,
+    /// Told when more of some partition is wanted.
+    pub(super) wanted: Notify,
 }
 
 impl Shared {
@@ -162,6 +167,8 @@ pub(super) struct Member {
     client: Option<Arc<Client>>,
     number: u64,
     commits: super::commits::Commits,
+    /// When the last request to commit was made.
+    committed_at: Option<Instant>,
     /// Given by the group, but not begun yet: brokers must first say where.
     given: Option<TopicPartitionList>,
     /// When something that failed is tried again.
@@ -171,6 +178,8 @@ pub(super) struct Member {
     is_released: bool,
     /// Whether a place that is not there any more has to be found again.
     is_lost_place: bool,
+    /// Where the messages of each assigned partition come from. They keep the client: they go before it does.
+    partitions: Vec<Partitioned>,
 }
 
 impl Member {
@@ -206,11 +215,13 @@ impl Member {
             client: None,
             number: 0,
             commits: super::commits::Commits::default(),
+            committed_at: None,
             given: None,
             retry_at: None,
             drain_until: None,
             is_released: false,
             is_lost_place: false,
+            partitions: Vec::new(),
         };
         runtime.block_on(async move {
             let first = member.join().map_err(|error| QueueError::Storage(error.to_string()));
@@ -256,12 +267,12 @@ impl Member {
     /// Waits for the next thing to do. The client is nobody else's while that is done.
     async fn step(&mut self) -> Step {
         let client = self.client.clone();
-        let timer = [self.retry_at, self.drain_until].into_iter().flatten().min();
+        let timer = [self.retry_at, self.drain_until, self.commit_due()].into_iter().flatten().min();
         tokio::select! {
             biased;
             command = self.commands.recv() => command.map_or(Step::Abandoned, Step::Command),
             () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
-            error = take_in(client.as_deref(), &self.subscription, &self.shared) => Step::Came(error),
+            error = take_in(client.as_deref(), &self.partitions, &self.shared) => Step::Came(error),
         }
     }
 
@@ -296,7 +307,6 @@ impl Member {
                     self.give_back();
                 }
             }
-            Command::Refill(slot) => self.refill(&slot),
             Command::Rejoin => {
                 if self.client.is_none() {
                     self.retry_at = Some(Instant::now());
@@ -326,10 +336,21 @@ impl Member {
         }
     }
 
-    /// Sends the commits that wait, if none is under way.
+    /// When the commits that wait may be sent, if they have to wait.
+    fn commit_due(&self) -> Option<Instant> {
+        let waits = self.commits.are_waiting() && self.client.is_some() && self.drain_until.is_none();
+        self.committed_at.filter(|_| waits).map(|last| last + COMMIT_GAP)
+    }
+
+    /// Sends the commits that wait, if none is under way and it is time.
     fn commit(&mut self) {
+        let now = Instant::now();
         let Some(client) = &self.client else { return };
+        if self.commit_due().is_some_and(|due| due > now) {
+            return;
+        }
         let Some(request) = self.commits.request() else { return };
+        self.committed_at = Some(now);
         let mut offsets = TopicPartitionList::with_capacity(request.len());
         let mut asked = Ok(());
         for (slot, upto) in &request {
@@ -363,6 +384,7 @@ impl Member {
             match revocation {
                 Revocation::Told => {
                     self.drain_until = Some(Instant::now() + self.subscription.drain_time_max);
+                    self.commit();
                 }
                 Revocation::Unheard => self.unassign(),
             }
@@ -378,7 +400,8 @@ impl Member {
         }
     }
 
-    fn unassign(&self) {
+    fn unassign(&mut self) {
+        self.partitions.clear();
         if let Some(client) = &self.client
             && let Err(error) = client.unassign()
         {
@@ -388,17 +411,18 @@ impl Member {
 
     /// Begins what the group has given, as soon as brokers have said where.
     fn begin(&mut self) {
-        let (Some(client), Some(given)) = (&self.client, &self.given) else { return };
+        let (Some(client), Some(given)) = (self.client.clone(), self.given.clone()) else { return };
         let time_max = self.subscription.answer_time_max;
-        if let Some(error) = self.changed_topic(client) {
+        if let Some(error) = self.changed_topic(&client) {
             tracing::error!(%error, "the member ends");
             self.shared.reading().end(error);
             self.shared.changed.notify_one();
             self.given = None;
+            drop(client);
             self.part();
             return;
         }
-        let begun = start::starts(client, given, time_max).and_then(|starts| {
+        let begun = start::starts(&client, &given, time_max).and_then(|starts| {
             let mut places = TopicPartitionList::with_capacity(starts.len());
             for start in &starts {
                 places.add_partition_offset(
@@ -407,8 +431,10 @@ impl Member {
                     Place::Offset(start::raw(start.at)),
                 )?;
             }
-            // A client keeps partitions held that it has given back: of a new assignment none is.
-            client.resume(&places)?;
+            // Of two queues of one partition the one that ends takes the other's wake-ups with it.
+            self.partitions.clear();
+            // Before anything comes: what is there by then would come with everything else.
+            self.partitions = self.split(&client, &starts)?;
             client.assign(&places).map(|()| starts)
         });
         match begun {
@@ -422,6 +448,19 @@ impl Member {
                 self.retry_at = Some(Instant::now() + RETRY_WAIT);
             }
         }
+    }
+
+    /// A queue for each partition, so that one that nobody takes from holds up no other. They stay apart whatever is
+    /// assigned later.
+    fn split(&self, client: &Arc<Client>, starts: &[Start]) -> KafkaResult<Vec<Partitioned>> {
+        let split = |start: &Start| {
+            let slot = self.slot(&start.topic, start.partition)?;
+            let queue = client.split_partition_queue(&start.topic, start.partition)?;
+            Some(Partitioned { slot, topic: start.topic.clone(), queue })
+        };
+        let split =
+            |start| split(start).ok_or(KafkaError::Subscription("a partition has no queue".to_owned()));
+        starts.iter().map(split).collect()
     }
 
     fn assigned(&mut self, starts: Vec<Start>) {
@@ -460,12 +499,8 @@ impl Member {
     fn find_places(&mut self) {
         let Some(client) = self.client.clone() else { return };
         let positions = self.shared.reading().positions();
-        let found = self.places(&client, positions).and_then(|(places, held, gone)| {
-            client.assign(&places)?;
-            // Partitions that are given again are read again.
-            client.pause(&held)?;
-            Ok(gone)
-        });
+        let found =
+            self.places(&client, positions).and_then(|(places, gone)| client.assign(&places).map(|()| gone));
         match found {
             Ok(gone) => {
                 self.is_lost_place = false;
@@ -483,28 +518,23 @@ impl Member {
         }
     }
 
-    /// Where each partition is read on, which of them are held, and which cannot go on where they were.
-    #[expect(clippy::type_complexity, reason = "three lists that are taken apart at once")]
+    /// Where each partition is read on, and which cannot go on where they were.
     fn places(
         &self,
         client: &Client,
-        positions: Vec<(Slot, Offset, bool)>,
-    ) -> KafkaResult<(TopicPartitionList, TopicPartitionList, Vec<(Slot, Offset)>)> {
-        let (mut places, mut held, mut gone) =
-            (TopicPartitionList::new(), TopicPartitionList::new(), Vec::new());
-        for (slot, position, is_held) in positions {
+        positions: Vec<(Slot, Offset)>,
+    ) -> KafkaResult<(TopicPartitionList, Vec<(Slot, Offset)>)> {
+        let (mut places, mut gone) = (TopicPartitionList::new(), Vec::new());
+        for (slot, position) in positions {
             let (name, partition) = self.wire(&slot);
             let (begin, end) = start::bounds(client, &name, partition, self.subscription.answer_time_max)?;
             let (at, lost) = start::resume(Some(position), begin, end);
             places.add_partition_offset(&name, partition, Place::Offset(start::raw(at)))?;
-            if is_held {
-                held.add_partition(&name, partition);
-            }
             if lost.is_some() {
                 gone.push((slot, at));
             }
         }
-        Ok((places, held, gone))
+        Ok((places, gone))
     }
 
     fn tick(&mut self) {
@@ -521,6 +551,7 @@ impl Member {
             }
             return;
         }
+        self.commit();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             if self.client.is_none() {
@@ -533,19 +564,6 @@ impl Member {
             } else {
                 self.begin();
             }
-        }
-    }
-
-    fn refill(&self, slot: &Slot) {
-        let Some(client) = &self.client else { return };
-        if self.shared.reading().delivering().is_none() {
-            return;
-        }
-        let (name, partition) = self.wire(slot);
-        let mut partitions = TopicPartitionList::with_capacity(1);
-        partitions.add_partition(&name, partition);
-        if let Err(error) = client.resume(&partitions) {
-            tracing::error!(%error, %slot, "a partition could not be read on");
         }
     }
 
@@ -562,6 +580,7 @@ impl Member {
 
     /// Ends the client here and now: leaves the group.
     fn close(&mut self) {
+        self.partitions.clear();
         if let Some(client) = self.client.take() {
             // A static member that ends is expected back.
             let is_static = self.subscription.client.get("group.instance.id").is_some();
@@ -575,6 +594,7 @@ impl Member {
         self.commits.give_up(&fenced("AssignmentLost"));
         // What it still says is not for this member any more.
         self.number += 1;
+        self.partitions.clear();
         if let Some(client) = self.client.take() {
             reaper::bury(client, |client| prepare_end(client, true));
         }
@@ -615,49 +635,81 @@ fn make_requests(requests: &std::sync::mpsc::Receiver<Request>, heard: &mpsc::Un
     }
 }
 
-/// Takes what has come from the client to the owner, at least one message. Cancelled, it has taken nothing.
-async fn take_in(
-    client: Option<&Client>,
-    subscription: &Subscription,
-    shared: &Shared,
-) -> Option<KafkaError> {
-    let Some(client) = client else { return std::future::pending().await };
-    let mut came = client.recv().await;
-    let mut count = 1;
-    let trouble = loop {
-        match came {
-            Ok(message) => arrive(client, subscription, shared, &message),
-            Err(error) => break Some(error),
-        }
-        // What is taken from the client is kept: nothing is taken that this loop does not come round to.
-        match if count < BATCH_MAX { client.recv().now_or_never() } else { None } {
-            Some(another) => came = another,
-            None => break None,
-        }
-        count += 1;
-    };
-    shared.changed.notify_one();
-    trouble
+/// A partition and the queue in which the client keeps what it has read ahead of it.
+struct Partitioned {
+    slot: Slot,
+    /// The name of its topic on the wire.
+    topic: String,
+    queue: StreamPartitionQueue<Watching>,
 }
 
-fn arrive(client: &Client, subscription: &Subscription, shared: &Shared, message: &BorrowedMessage<'_>) {
-    let (name, partition) = (message.topic(), message.partition());
-    let Some((_, topic)) = subscription.topics.iter().find(|(known, _)| known == name) else { return };
-    let owned = Message {
+impl Partitioned {
+    fn is_of(&self, message: &BorrowedMessage<'_>) -> bool {
+        i64::from(self.slot.partition.0) == i64::from(message.partition()) && self.topic == message.topic()
+    }
+}
+
+/// Takes to the owner what has come of the partitions of which it wants more. Ends when something was taken, when more is
+/// wanted than at the start, or with what the client complains about. Cancelled, it has taken nothing.
+async fn take_in(client: Option<&Client>, partitions: &[Partitioned], shared: &Shared) -> Option<KafkaError> {
+    let Some(client) = client else { return std::future::pending().await };
+    // Looked at in any case: it is how the client hears of its group, and tells us.
+    let mut main = client.stream();
+    let mut wanted: Vec<(&Slot, MessageStream<'_, Watching>)> = {
+        let reading = shared.reading();
+        let low = partitions.iter().filter(|own| reading.wants(&own.slot));
+        low.map(|own| (&own.slot, own.queue.stream())).collect()
+    };
+    let mut more = std::pin::pin!(shared.wanted.notified());
+    std::future::poll_fn(|context| {
+        let mut has_come = more.as_mut().poll(context).is_ready();
+        let mut trouble = None;
+        while trouble.is_none()
+            && let Poll::Ready(Some(came)) = main.poll_next_unpin(context)
+        {
+            match came {
+                // It was here before its partition got a queue: older than what is there.
+                Ok(message) => {
+                    if let Some(own) = partitions.iter().find(|own| own.is_of(&message)) {
+                        shared.reading().arrive(owned(&own.slot, &message));
+                        has_come = true;
+                    }
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        for (slot, messages) in &mut wanted {
+            let mut takes = true;
+            while takes
+                && trouble.is_none()
+                && let Poll::Ready(Some(came)) = messages.poll_next_unpin(context)
+            {
+                match came {
+                    Ok(message) => {
+                        takes = shared.reading().arrive(owned(slot, &message));
+                        has_come = true;
+                    }
+                    Err(error) => trouble = Some(error),
+                }
+            }
+        }
+        if has_come {
+            shared.changed.notify_one();
+        }
+        if has_come || trouble.is_some() { Poll::Ready(trouble.take()) } else { Poll::Pending }
+    })
+    .await
+}
+
+fn owned(slot: &Slot, message: &BorrowedMessage<'_>) -> Message {
+    Message {
         // The one of the assignment, put in with it.
         epoch: Epoch(0),
-        slot: Slot::new(topic, Partition(u32::try_from(partition).unwrap_or(u32::MAX))),
+        slot: slot.clone(),
         offset: start::offset(message.offset()),
         key: message.key().map(Bytes::copy_from_slice),
         payload: message.payload().map(Bytes::copy_from_slice),
         timestamp: WallTime::from_millis(message.timestamp().to_millis().unwrap_or(0)),
-    };
-    if shared.reading().arrive(owned) {
-        let mut partitions = TopicPartitionList::with_capacity(1);
-        partitions.add_partition(name, partition);
-        if let Err(error) = client.pause(&partitions) {
-            tracing::error!(%error, name, partition, "a partition could not be held");
-        }
     }
 }
 

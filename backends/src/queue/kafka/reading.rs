@@ -1,7 +1,7 @@
 //! What a member has been given and its owner has not taken yet: events, and messages by partition.
 //!
-//! The thread of the member fills it, the owner empties it; neither waits for the other. A partition whose owner takes
-//! nothing is *held* when enough of it waits here: the client then reads no more of it.
+//! The thread of the member fills it, the owner empties it; neither waits for the other. Little waits here: of a partition
+//! whose owner takes nothing the rest stays with the client, which reads ahead so much and no more.
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use backbeat_core::id::{Epoch, Offset};
 
 use crate::queue::{ConsumerEvent, Message, QueueError, Slot};
 
-/// Messages of one partition that wait for their owner, at most (and the one that passes the limit).
-const LANE_MESSAGES_MAX: usize = 1_024;
+/// Messages of one partition that wait for their owner, at most.
+const LANE_MESSAGES_MAX: usize = 256;
 
-/// Bytes of messages that wait for their owner, at most, in all partitions together.
-const BYTES_MAX: usize = 16 << 20;
+/// Bytes of messages that wait for their owner, in all partitions together (and in each the one that passes its share).
+const BYTES_MAX: usize = 8 << 20;
 
 /// The least that a partition may keep waiting, bytes, however many partitions there are.
 const LANE_BYTES_MIN: usize = 64 << 10;
@@ -26,13 +26,25 @@ struct Lane {
     waiting: VecDeque<Message>,
     bytes: usize,
     is_paused: bool,
-    is_held: bool,
+}
+
+impl Lane {
+    fn is_full(&self, bytes_max: usize) -> bool {
+        self.waiting.len() >= LANE_MESSAGES_MAX || self.bytes >= bytes_max
+    }
+
+    /// Whether less than half of what may wait does: more is worth a look.
+    fn is_low(&self, bytes_max: usize) -> bool {
+        self.waiting.len() < LANE_MESSAGES_MAX / 2 && self.bytes < bytes_max / 2
+    }
 }
 
 /// The partitions that the member owns.
 struct Assignment {
     epoch: Epoch,
     lanes: Vec<Lane>,
+    /// Bytes that wait in a lane, at most (and the message that passes that).
+    lane_bytes_max: usize,
     is_revoked: bool,
 }
 
@@ -40,8 +52,8 @@ struct Assignment {
 pub(super) struct Taken {
     /// The event, or why there will be none.
     pub(super) event: Result<ConsumerEvent, QueueError>,
-    /// A held partition that may be read again.
-    pub(super) refill: Option<Slot>,
+    /// Whether its partition has become low by that.
+    pub(super) is_low: bool,
 }
 
 /// How an assignment that ends is ended.
@@ -71,10 +83,10 @@ impl Reading {
             waiting: VecDeque::new(),
             bytes: 0,
             is_paused: false,
-            is_held: false,
         };
-        let lanes = partitions.iter().map(lane).collect();
-        self.assignment = Some(Assignment { epoch, lanes, is_revoked: false });
+        let lanes: Vec<Lane> = partitions.iter().map(lane).collect();
+        let lane_bytes_max = (BYTES_MAX / lanes.len().max(1)).max(LANE_BYTES_MIN);
+        self.assignment = Some(Assignment { epoch, lanes, lane_bytes_max, is_revoked: false });
         self.turn = 0;
         self.events.push_back(ConsumerEvent::Assigned { epoch, partitions });
         self.events.extend(gone);
@@ -140,11 +152,6 @@ impl Reading {
         self.ended.get_or_insert(why);
     }
 
-    /// The current assignment, unless it is to end.
-    pub(super) fn delivering(&self) -> Option<Epoch> {
-        self.assignment.as_ref().filter(|own| !own.is_revoked).map(|own| own.epoch)
-    }
-
     /// Whether `slot` may be committed in the name of `epoch`.
     pub(super) fn may_commit(&self, epoch: Epoch, slot: &Slot) -> bool {
         self.assignment
@@ -152,32 +159,35 @@ impl Reading {
             .is_some_and(|own| own.epoch == epoch && own.lanes.iter().any(|lane| lane.slot == *slot))
     }
 
-    /// A message has come; says whether its partition is to be held now.
+    /// A message has come; says whether its partition takes another one.
     pub(super) fn arrive(&mut self, mut message: Message) -> bool {
         let Some(own) = self.assignment.as_mut().filter(|own| !own.is_revoked) else { return false };
-        let bytes_max = (BYTES_MAX / own.lanes.len().max(1)).max(LANE_BYTES_MIN);
+        let bytes_max = own.lane_bytes_max;
         let Some(lane) = own.lanes.iter_mut().find(|lane| {
             lane.slot.partition == message.slot.partition && lane.slot.topic == message.slot.topic
         }) else {
             return false;
         };
-        if message.offset < lane.position {
-            return false;
+        if message.offset >= lane.position {
+            lane.position = message.offset.next();
+            lane.bytes += size(&message);
+            message.epoch = own.epoch;
+            lane.waiting.push_back(message);
         }
-        lane.position = message.offset.next();
-        lane.bytes += size(&message);
-        message.epoch = own.epoch;
-        lane.waiting.push_back(message);
-        let is_full = lane.waiting.len() >= LANE_MESSAGES_MAX || lane.bytes >= bytes_max;
-        let is_to_hold = is_full && !lane.is_held;
-        lane.is_held |= is_full;
-        is_to_hold
+        !lane.is_full(bytes_max)
     }
 
-    /// Where each partition would be read next, and whether it is held.
-    pub(super) fn positions(&self) -> Vec<(Slot, Offset, bool)> {
+    /// Whether more of `slot` is wanted.
+    pub(super) fn wants(&self, slot: &Slot) -> bool {
+        self.assignment.as_ref().filter(|own| !own.is_revoked).is_some_and(|own| {
+            own.lanes.iter().any(|lane| lane.slot == *slot && lane.is_low(own.lane_bytes_max))
+        })
+    }
+
+    /// Where each partition would be read next.
+    pub(super) fn positions(&self) -> Vec<(Slot, Offset)> {
         let own = self.assignment.iter().filter(|own| !own.is_revoked);
-        own.flat_map(|own| &own.lanes).map(|lane| (lane.slot.clone(), lane.position, lane.is_held)).collect()
+        own.flat_map(|own| &own.lanes).map(|lane| (lane.slot.clone(), lane.position)).collect()
     }
 
     /// Messages before `upto` are gone; reading goes on there.
@@ -206,10 +216,10 @@ impl Reading {
     /// The next thing for the owner: what happens to it first, then messages, partition after partition.
     pub(super) fn take(&mut self) -> Option<Taken> {
         if let Some(event) = self.events.pop_front() {
-            return Some(Taken { event: Ok(event), refill: None });
+            return Some(Taken { event: Ok(event), is_low: false });
         }
         if let Some(error) = &self.ended {
-            return Some(Taken { event: Err(error.clone()), refill: None });
+            return Some(Taken { event: Err(error.clone()), is_low: false });
         }
         let own = self.assignment.as_mut()?;
         let count = own.lanes.len();
@@ -218,13 +228,12 @@ impl Reading {
             if lane.is_paused {
                 continue;
             }
+            let was_low = lane.is_low(own.lane_bytes_max);
             let Some(message) = lane.waiting.pop_front() else { continue };
             lane.bytes -= size(&message);
-            let is_low = lane.waiting.len() <= LANE_MESSAGES_MAX / 4 && lane.bytes <= LANE_BYTES_MIN / 2;
-            let refill = (lane.is_held && is_low).then(|| lane.slot.clone());
-            lane.is_held &= !is_low;
+            let is_low = !was_low && lane.is_low(own.lane_bytes_max);
             self.turn = index + 1;
-            return Some(Taken { event: Ok(ConsumerEvent::Message(message)), refill });
+            return Some(Taken { event: Ok(ConsumerEvent::Message(message)), is_low });
         }
         None
     }
@@ -274,25 +283,42 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_nobody_empties_is_held_and_read_again_when_it_is_almost_empty() {
+    fn a_partition_that_nobody_empties_takes_no_more_until_half_of_it_is_taken() {
         let mut reading = assigned(1);
-        let held: Vec<u64> = (0..2_000).filter(|&number| reading.arrive(message(0, number, 10))).collect();
-        assert_eq!(held, [LANE_MESSAGES_MAX as u64 - 1]);
-        let mut refills = 0;
-        for number in 0..2_000 {
+        let max = LANE_MESSAGES_MAX as u64;
+        assert!(reading.wants(&slot(0)));
+        let full: Vec<u64> = (0..max).filter(|&number| !reading.arrive(message(0, number, 10))).collect();
+        assert_eq!(full, [max - 1]);
+        assert!(!reading.wants(&slot(0)));
+        let mut lows = Vec::new();
+        for number in 0..max {
             let taken = reading.take().expect("all that came is there");
-            refills += u32::from(taken.refill.is_some());
+            if taken.is_low {
+                lows.push(number);
+            }
             assert_eq!(offset(Some(taken)), Some(number));
         }
-        assert_eq!(refills, 1);
+        assert_eq!(lows, [max / 2], "said once");
+        assert!(reading.wants(&slot(0)));
     }
 
     #[test]
-    fn few_large_messages_hold_a_partition_as_well() {
+    fn few_large_messages_fill_a_partition_as_well() {
         let mut reading = assigned(16);
-        assert!(!reading.arrive(message(3, 0, 600_000)));
-        assert!(reading.arrive(message(3, 1, 600_000)));
-        assert!(!reading.arrive(message(4, 0, 10)));
+        assert!(reading.arrive(message(3, 0, 300_000)));
+        assert!(!reading.wants(&slot(3)));
+        assert!(!reading.arrive(message(3, 1, 300_000)));
+        assert!(reading.arrive(message(4, 0, 10)));
+        assert!(reading.wants(&slot(4)));
+    }
+
+    #[test]
+    fn nothing_is_wanted_of_what_is_not_owned_or_to_be_given_back() {
+        let mut reading = assigned(1);
+        assert!(!reading.wants(&slot(1)));
+        assert!(!reading.arrive(message(1, 0, 1)));
+        assert_eq!(reading.revoke(), Revocation::Told);
+        assert!(!reading.wants(&slot(0)));
     }
 
     #[test]
