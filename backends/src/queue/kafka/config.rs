@@ -35,6 +35,15 @@ const OWN_PROPERTIES: [&str; 22] = [
     "session.timeout.ms",
 ];
 
+/// Messages that a member reads ahead if it owns all partitions of a topic and all of them have as many.
+const READ_AHEAD: u32 = 4_000;
+
+/// The least that is read ahead of a partition, messages: what a busy one gives until the next fetch.
+const READ_AHEAD_MIN: u32 = 200;
+
+/// The most that is read ahead of a partition, messages.
+const READ_AHEAD_MAX: u32 = 1_000;
+
 /// What the client counts besides key and payload when it looks at the size of a message, bytes, and a little more.
 const FRAME_BYTES: usize = 512;
 
@@ -168,15 +177,19 @@ impl KafkaConfig {
     pub(crate) fn following(&self, group: &str) -> ClientConfig {
         let mut client = self.reading(group);
         client
+            .set("fetch.queue.backoff.ms", "20")
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.message.max.bytes", "1048576");
         self.with_properties(client)
     }
 
-    /// For a member of `group` (replication reference 10.2, except that commits and start positions are explicit).
-    pub(super) fn consuming(&self, group: &str) -> ClientConfig {
+    /// For a member of `group` that reads topics of so many partitions (replication reference 10.2, except that commits and
+    /// start positions are explicit).
+    pub(super) fn consuming(&self, group: &str, partitions: u32) -> ClientConfig {
         let mut client = self.client();
+        let read_ahead =
+            READ_AHEAD.checked_div(partitions).unwrap_or(READ_AHEAD).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
         // A rebalance is heard of with a heartbeat.
         let heartbeat = (self.session_time_max / 3).min(Duration::from_secs(3));
         // The time that a broker waits for members in a rebalance.
@@ -198,7 +211,7 @@ impl KafkaConfig {
             // How soon a partition is looked at again that had enough: its default of a second is longer than that lasts.
             .set("fetch.queue.backoff.ms", "20")
             // What is read ahead of each partition is bounded: the backlog stays in Kafka. Bytes on the wire are compressed.
-            .set("queued.min.messages", "1000")
+            .set("queued.min.messages", read_ahead.to_string())
             .set("queued.max.messages.kbytes", "2048")
             .set("fetch.message.max.bytes", "65536");
         if let Some(member) = &self.member {
@@ -253,6 +266,16 @@ mod tests {
     fn a_broker_waits_longer_for_a_member_than_its_owner_may_drain() {
         let mut config = KafkaConfig::new("localhost:9092");
         config.drain_time_max = Duration::from_mins(4);
-        assert_eq!(config.consuming("group").get("max.poll.interval.ms"), Some("480000"));
+        assert_eq!(config.consuming("group", 1).get("max.poll.interval.ms"), Some("480000"));
+    }
+
+    #[test]
+    fn more_partitions_read_ahead_less_each() {
+        let config = KafkaConfig::new("localhost:9092");
+        let ahead = |partitions| {
+            let client = config.consuming("group", partitions);
+            client.get("queued.min.messages").map(str::to_owned).unwrap_or_default()
+        };
+        assert_eq!([0, 1, 4, 10, 100].map(ahead), ["1000", "1000", "1000", "400", "200"]);
     }
 }

@@ -181,10 +181,11 @@ impl Queue for KafkaQueue {
             }
             super::count_topic(&mut counted, topic, described.partitions)?;
         }
+        let partitions = counted.first().map_or(0, |(_, partitions)| *partitions);
         let subscription = Subscription {
-            client: self.0.config.consuming(group.as_str()),
+            client: self.0.config.consuming(group.as_str(), partitions),
             topics: counted.iter().map(|(topic, _)| (self.name(topic), topic.clone())).collect(),
-            partitions: counted.first().map_or(0, |(_, partitions)| *partitions),
+            partitions,
             drain_time_max: self.0.config.drain_time_max,
             answer_time_max: self.0.config.answer_time_max,
         };
