@@ -35,14 +35,25 @@ const OWN_PROPERTIES: [&str; 22] = [
     "session.timeout.ms",
 ];
 
-/// Messages that a member reads ahead if it owns all partitions of a topic and all of them have as many.
-const READ_AHEAD: u32 = 4_000;
+/// Messages that are read ahead of all partitions of one topic together, as far as the bounds for each allow that.
+const READ_AHEAD: Share = Share { all: 4_000, least: 200, most: 1_000 };
 
-/// The least that is read ahead of a partition, messages: what a busy one gives until the next fetch.
-const READ_AHEAD_MIN: u32 = 200;
+/// Likewise KiB, and the fetch that passes the bound.
+const READ_AHEAD_KIB: Share = Share { all: 16_384, least: 256, most: 2_048 };
 
-/// The most that is read ahead of a partition, messages.
-const READ_AHEAD_MAX: u32 = 1_000;
+/// What partitions share.
+struct Share {
+    all: u32,
+    /// The least for each of them: what a busy one gives until the next fetch.
+    least: u32,
+    most: u32,
+}
+
+impl Share {
+    fn of_each(&self, partitions: u32) -> String {
+        self.all.checked_div(partitions).unwrap_or(self.most).clamp(self.least, self.most).to_string()
+    }
+}
 
 /// What the client counts besides key and payload when it looks at the size of a message, bytes, and a little more.
 const FRAME_BYTES: usize = 512;
@@ -188,8 +199,6 @@ impl KafkaConfig {
     /// start positions are explicit).
     pub(super) fn consuming(&self, group: &str, partitions: u32) -> ClientConfig {
         let mut client = self.client();
-        let read_ahead =
-            READ_AHEAD.checked_div(partitions).unwrap_or(READ_AHEAD).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
         // A rebalance is heard of with a heartbeat.
         let heartbeat = (self.session_time_max / 3).min(Duration::from_secs(3));
         // The time that a broker waits for members in a rebalance.
@@ -211,8 +220,8 @@ impl KafkaConfig {
             // How soon a partition is looked at again that had enough: its default of a second is longer than that lasts.
             .set("fetch.queue.backoff.ms", "20")
             // What is read ahead of each partition is bounded: the backlog stays in Kafka. Bytes on the wire are compressed.
-            .set("queued.min.messages", read_ahead.to_string())
-            .set("queued.max.messages.kbytes", "2048")
+            .set("queued.min.messages", READ_AHEAD.of_each(partitions))
+            .set("queued.max.messages.kbytes", READ_AHEAD_KIB.of_each(partitions))
             .set("fetch.message.max.bytes", "65536");
         if let Some(member) = &self.member {
             client.set("group.instance.id", member);
@@ -272,10 +281,13 @@ mod tests {
     #[test]
     fn more_partitions_read_ahead_less_each() {
         let config = KafkaConfig::new("localhost:9092");
-        let ahead = |partitions| {
+        let ahead = |partitions, name| {
             let client = config.consuming("group", partitions);
-            client.get("queued.min.messages").map(str::to_owned).unwrap_or_default()
+            client.get(name).map(str::to_owned).unwrap_or_default()
         };
-        assert_eq!([0, 1, 4, 10, 100].map(ahead), ["1000", "1000", "1000", "400", "200"]);
+        let messages = [0, 1, 4, 10, 100].map(|partitions| ahead(partitions, "queued.min.messages"));
+        assert_eq!(messages, ["1000", "1000", "1000", "400", "200"]);
+        let kib = [1, 16, 100].map(|partitions| ahead(partitions, "queued.max.messages.kbytes"));
+        assert_eq!(kib, ["2048", "1024", "256"]);
     }
 }

@@ -14,7 +14,7 @@ use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Epoch, Offset, Partition, Topic};
 use backbeat_core::time::WallTime;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
@@ -51,6 +51,10 @@ enum Step {
 
 /// How long the thread waits before it asks again what could not be answered.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// Messages taken of one partition before the others, and commands, are looked at again: an owner may be as fast as the
+/// client.
+const BATCH_MAX: usize = 256;
 
 /// Between the beginnings of two requests to commit: a busy owner settles hundreds of messages meanwhile, and the last
 /// offset stands for all of them. What is given back waits for nothing.
@@ -367,6 +371,7 @@ impl Member {
 
     fn revoked(&mut self, is_lost: bool) {
         self.retry_at = None;
+        self.is_lost_place = false;
         if self.given.take().is_some() {
             self.unassign();
         } else if is_lost {
@@ -401,11 +406,14 @@ impl Member {
     }
 
     fn unassign(&mut self) {
-        self.partitions.clear();
         if let Some(client) = &self.client
             && let Err(error) = client.unassign()
         {
             tracing::error!(%error, "partitions could not be given back");
+        }
+        for own in self.partitions.drain(..) {
+            // What was read ahead is of no use any more. The client lets go of it when it is asked for it, not before.
+            while own.queue.recv().now_or_never().is_some() {}
         }
     }
 
@@ -594,6 +602,7 @@ impl Member {
         self.commits.give_up(&fenced("AssignmentLost"));
         // What it still says is not for this member any more.
         self.number += 1;
+        self.is_lost_place = false;
         self.partitions.clear();
         if let Some(client) = self.client.take() {
             reaper::bury(client, |client| prepare_end(client, true));
@@ -672,6 +681,7 @@ async fn take_in(client: Option<&Client>, partitions: &[Partitioned], shared: &S
                 Ok(message) => {
                     if let Some(own) = partitions.iter().find(|own| own.is_of(&message)) {
                         shared.reading().arrive(owned(&own.slot, &message));
+                        shared.changed.notify_one();
                         has_come = true;
                     }
                 }
@@ -679,22 +689,24 @@ async fn take_in(client: Option<&Client>, partitions: &[Partitioned], shared: &S
             }
         }
         for (slot, messages) in &mut wanted {
-            let mut takes = true;
-            while takes
+            let mut room = BATCH_MAX;
+            let mut taken = false;
+            while room > 0
                 && trouble.is_none()
                 && let Poll::Ready(Some(came)) = messages.poll_next_unpin(context)
             {
                 match came {
                     Ok(message) => {
-                        takes = shared.reading().arrive(owned(slot, &message));
-                        has_come = true;
+                        room = if shared.reading().arrive(owned(slot, &message)) { room - 1 } else { 0 };
+                        taken = true;
                     }
                     Err(error) => trouble = Some(error),
                 }
             }
-        }
-        if has_come {
-            shared.changed.notify_one();
+            if taken {
+                shared.changed.notify_one();
+                has_come = true;
+            }
         }
         if has_come || trouble.is_some() { Poll::Ready(trouble.take()) } else { Poll::Pending }
     })
