@@ -6,23 +6,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use backbeat_core::call::{Ending, Refusal, RefusalKind};
 use backbeat_core::id::{Epoch, Offset, Partition, Topic};
-use backbeat_core::time::WallTime;
-use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
-use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, MessageStream, StreamConsumer,
-};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset as Place;
 use rdkafka::types::RDKafkaRespErr;
@@ -33,8 +26,9 @@ use tokio::time::Instant;
 use super::outcome::write_ended;
 use super::reading::{Reading, Revocation};
 use super::start::{self, Start};
+use super::taking::{Partitioned, take_in};
 use super::{context, next_epoch, reaper};
-use crate::queue::{ConsumerEvent, Message, QueueError, Slot};
+use crate::queue::{ConsumerEvent, QueueError, Slot};
 
 /// The client of a member.
 pub(super) type Client = StreamConsumer<Watching>;
@@ -52,12 +46,8 @@ enum Step {
 /// How long the thread waits before it asks again what could not be answered.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 
-/// Messages taken of one partition before the others, and commands, are looked at again: an owner may be as fast as the
-/// client.
-const BATCH_MAX: usize = 256;
-
 /// Between the beginnings of two requests to commit: a busy owner settles hundreds of messages meanwhile, and the last
-/// offset stands for all of them. What is given back waits for nothing.
+/// offset stands for all of them. While an assignment is given back nothing waits.
 const COMMIT_GAP: Duration = Duration::from_millis(50);
 
 /// What the thread is to do.
@@ -641,87 +631,6 @@ fn make_requests(requests: &std::sync::mpsc::Receiver<Request>, heard: &mpsc::Un
         if heard.send(Command::Client(number, News::Committed(result))).is_err() {
             return;
         }
-    }
-}
-
-/// A partition and the queue in which the client keeps what it has read ahead of it.
-struct Partitioned {
-    slot: Slot,
-    /// The name of its topic on the wire.
-    topic: String,
-    queue: StreamPartitionQueue<Watching>,
-}
-
-impl Partitioned {
-    fn is_of(&self, message: &BorrowedMessage<'_>) -> bool {
-        i64::from(self.slot.partition.0) == i64::from(message.partition()) && self.topic == message.topic()
-    }
-}
-
-/// Takes to the owner what has come of the partitions of which it wants more. Ends when something was taken, when more is
-/// wanted than at the start, or with what the client complains about. Cancelled, it has taken nothing.
-async fn take_in(client: Option<&Client>, partitions: &[Partitioned], shared: &Shared) -> Option<KafkaError> {
-    let Some(client) = client else { return std::future::pending().await };
-    // Looked at in any case: it is how the client hears of its group, and tells us.
-    let mut main = client.stream();
-    let mut wanted: Vec<(&Slot, MessageStream<'_, Watching>)> = {
-        let reading = shared.reading();
-        let low = partitions.iter().filter(|own| reading.wants(&own.slot));
-        low.map(|own| (&own.slot, own.queue.stream())).collect()
-    };
-    let mut more = std::pin::pin!(shared.wanted.notified());
-    std::future::poll_fn(|context| {
-        let mut has_come = more.as_mut().poll(context).is_ready();
-        let mut trouble = None;
-        while trouble.is_none()
-            && let Poll::Ready(Some(came)) = main.poll_next_unpin(context)
-        {
-            match came {
-                // It was here before its partition got a queue: older than what is there.
-                Ok(message) => {
-                    if let Some(own) = partitions.iter().find(|own| own.is_of(&message)) {
-                        shared.reading().arrive(owned(&own.slot, &message));
-                        shared.changed.notify_one();
-                        has_come = true;
-                    }
-                }
-                Err(error) => trouble = Some(error),
-            }
-        }
-        for (slot, messages) in &mut wanted {
-            let mut room = BATCH_MAX;
-            let mut taken = false;
-            while room > 0
-                && trouble.is_none()
-                && let Poll::Ready(Some(came)) = messages.poll_next_unpin(context)
-            {
-                match came {
-                    Ok(message) => {
-                        room = if shared.reading().arrive(owned(slot, &message)) { room - 1 } else { 0 };
-                        taken = true;
-                    }
-                    Err(error) => trouble = Some(error),
-                }
-            }
-            if taken {
-                shared.changed.notify_one();
-                has_come = true;
-            }
-        }
-        if has_come || trouble.is_some() { Poll::Ready(trouble.take()) } else { Poll::Pending }
-    })
-    .await
-}
-
-fn owned(slot: &Slot, message: &BorrowedMessage<'_>) -> Message {
-    Message {
-        // The one of the assignment, put in with it.
-        epoch: Epoch(0),
-        slot: slot.clone(),
-        offset: start::offset(message.offset()),
-        key: message.key().map(Bytes::copy_from_slice),
-        payload: message.payload().map(Bytes::copy_from_slice),
-        timestamp: WallTime::from_millis(message.timestamp().to_millis().unwrap_or(0)),
     }
 }
 

@@ -20,6 +20,7 @@ mod reaper;
 mod security;
 mod start;
 mod table;
+mod taking;
 mod topics;
 
 pub use config::KafkaConfig;
