@@ -3,6 +3,7 @@
 
 mod change_stream;
 mod change_stream_daemons;
+mod compose;
 mod consumers;
 mod daemons;
 mod kafka;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     tests.extend(daemons::tests(&services));
     tests.extend(change_stream::tests(&services));
     tests.extend(change_stream_daemons::tests(&services));
+    tests.extend(compose::tests());
     tests.extend(record_log::tests());
     tests.extend(replication_setup::tests());
     tests.extend(roles::tests());
