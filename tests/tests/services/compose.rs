@@ -4,7 +4,7 @@
 use crate::daemons::Client;
 use anyhow::{Context as _, Result, ensure};
 use backbeat_backends::conformance::run;
-use backbeat_tests::dev::Place;
+use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::fleet::Fleet;
 use backbeat_tests::services::{ComposedSite, DAEMONS, containers, quiet_port};
 use backbeat_tests::suite::Test;
@@ -12,6 +12,7 @@ use serde_json::json;
 use std::fs;
 
 const BUCKET: &str = "photos";
+const OBJECTS: u32 = 20;
 
 /// None without containers: what they take is not asked of everybody.
 pub(crate) fn tests() -> Vec<Test> {
@@ -39,30 +40,44 @@ fn replicates() -> Result<()> {
         fleet.configure(section, json!({"bindAddress": "127.0.0.1", "port": port}))?;
     }
     composed.up(&folder, &probes)?;
+    let mut prepared: Result<()> = Ok(());
+    run(async { prepared = prepare(addresses).await });
+    prepared?;
+    arrive(addresses, "before").with_context(|| composed.log().unwrap_or_default())?;
+    let ended = composed.stop()?;
+    ensure!(ended.iter().all(|code| *code == 0), "{DAEMONS:?} ended with {ended:?}");
+    // It keeps what it has stored.
+    composed.up(&folder, &probes)?;
+    arrive(addresses, "after").with_context(|| composed.log().unwrap_or_default())
+}
 
-    let mut replicated: Result<()> = Ok(());
-    let replicate = async {
+/// Has everything in a bucket replicated.
+async fn prepare(addresses: &Addresses) -> Result<()> {
+    let source = Client::at(&addresses.source);
+    for (_, target) in &addresses.targets {
+        Client::at(target).make_bucket(BUCKET).await?;
+    }
+    source.make_bucket(BUCKET).await?;
+    source.replicate(BUCKET, "paris,tokyo").await
+}
+
+/// Writes objects below `prefix` and waits until they have arrived everywhere.
+fn arrive(addresses: &Addresses, prefix: &str) -> Result<()> {
+    let mut arrived: Result<()> = Ok(());
+    let paths: Vec<String> = (0..OBJECTS).map(|number| format!("/{BUCKET}/{prefix}/{number}")).collect();
+    let arrive = async {
         let source = Client::at(&addresses.source);
-        let targets: Vec<Client> = addresses.targets.iter().map(|(_, address)| Client::at(address)).collect();
-        for site in targets.iter().chain([&source]) {
-            site.make_bucket(BUCKET).await?;
+        for path in &paths {
+            source.put(path, None, "hello").await?;
         }
-        source.replicate(BUCKET, "paris,tokyo").await?;
-        for number in 0..20 {
-            source.put(&format!("/{BUCKET}/{number}"), None, "hello").await?;
-        }
-        for number in 0..20 {
-            let path = format!("/{BUCKET}/{number}");
-            for target in &targets {
-                target.wait_for(&path, "REPLICA").await?;
+        for path in &paths {
+            for (_, target) in &addresses.targets {
+                Client::at(target).wait_for(path, "REPLICA").await?;
             }
-            source.wait_for(&path, "COMPLETED").await?;
+            source.wait_for(path, "COMPLETED").await?;
         }
         Ok(())
     };
-    run(async { replicated = replicate.await });
-    replicated.with_context(|| composed.log().unwrap_or_default())?;
-    let ended = composed.stop()?;
-    ensure!(ended.iter().all(|code| *code == 0), "{DAEMONS:?} ended with {ended:?}");
-    Ok(())
+    run(async { arrived = arrive.await });
+    arrived
 }
