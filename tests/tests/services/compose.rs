@@ -1,23 +1,53 @@
-//! The compose file of `packaging/`, brought up where containers are asked for: all of a site in containers, between sites that
-//! are processes of this machine.
+//! Where containers are asked for: those of services are gone with what asked for them; the compose file of `packaging/` is
+//! brought up, all of a site in containers, between sites that are processes of this machine.
 
 use crate::daemons::Client;
 use anyhow::{Context as _, Result, ensure};
 use backbeat_backends::conformance::run;
 use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::fleet::Fleet;
-use backbeat_tests::services::{ComposedSite, DAEMONS, containers, quiet_port};
+use backbeat_tests::services::{ComposedSite, DAEMONS, Services, containers, quiet_port};
 use backbeat_tests::suite::Test;
 use serde_json::json;
+use std::env;
 use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
 
 const BUCKET: &str = "photos";
 const OBJECTS: u32 = 20;
 
 /// None without containers: what they take is not asked of everybody.
 pub(crate) fn tests() -> Vec<Test> {
-    let test = Test::new("compose::a_site_of_containers_replicates", Ok::<_, String>(()), replicates);
-    if containers::are_wanted() { vec![test] } else { Vec::new() }
+    let test = |name, test: fn() -> Result<()>| Test::new(name, Ok::<_, String>(()), test);
+    let mut tests = Vec::new();
+    if containers::are_wanted() {
+        tests.push(test("compose::a_site_of_containers_replicates", replicates));
+    }
+    // One that the environment names is not started.
+    if containers::are_wanted() && env::var_os("BACKBEAT_TEST_REDIS").is_none() {
+        tests.push(test("containers::they_are_gone_with_their_services", gone));
+    }
+    tests
+}
+
+fn gone() -> Result<()> {
+    let before = all()?;
+    let services = Services::find(&["REDIS"]);
+    let address = services.address("REDIS").map_err(anyhow::Error::msg)?;
+    TcpStream::connect(&address).context("it does not listen")?;
+    ensure!(all()? != before, "it is in no container");
+    drop(services);
+    ensure!(TcpStream::connect(&address).is_err(), "it listens still");
+    ensure!(all()? == before, "its container is there still");
+    Ok(())
+}
+
+/// What the engine knows of, also what has ended.
+fn all() -> Result<String> {
+    let output = Command::new("docker").args(["ps", "--all", "--quiet"]).output()?;
+    ensure!(output.status.success(), "docker: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn replicates() -> Result<()> {
