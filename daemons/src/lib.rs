@@ -10,10 +10,12 @@ pub mod directory;
 pub mod driver;
 pub mod logging;
 pub mod metrics;
+pub mod patience;
 pub mod pause;
 pub mod probe;
 #[cfg(feature = "services")]
 pub mod production;
+pub mod resync;
 mod running;
 #[cfg(feature = "services")]
 pub mod setup;

@@ -28,6 +28,15 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Digits of an object's number.
 const DIGITS: usize = 8;
 
+/// What objects have of metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// What a CloudServer writes.
+    Usual,
+    /// What replication needs.
+    Short,
+}
+
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A source and targets that answer at once.
@@ -50,8 +59,8 @@ impl Drop for Stub {
 
 impl Stub {
     /// Serves `objects` objects of `object_bytes` bytes on loopback.
-    pub async fn start(objects: u64, object_bytes: usize) -> Result<Self> {
-        let content = Arc::new(Content::new(objects, object_bytes));
+    pub async fn start(objects: u64, object_bytes: usize, metadata: Metadata) -> Result<Self> {
+        let content = Arc::new(Content::new(objects, object_bytes, metadata));
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
         for role in [Role::Source, Role::Target, Role::Journal] {
@@ -194,7 +203,7 @@ struct Content {
 }
 
 impl Content {
-    fn new(objects: u64, object_bytes: usize) -> Self {
+    fn new(objects: u64, object_bytes: usize, kind: Metadata) -> Self {
         const NUMBER: &str = "NUMBER";
         let chunk = Bytes::from(vec![b'x'; CHUNK_BYTES.min(object_bytes)]);
         let mut md5 = Md5::new();
@@ -203,7 +212,7 @@ impl Content {
         }
         let md5 = hex::encode(md5.finalize());
         // Like what a CloudServer writes for an object of a bucket that is replicated to one site.
-        let metadata = json!({
+        let mut metadata = json!({
             "owner-display-name": "account", "owner-id": "7".repeat(64), "content-length": object_bytes,
             "content-type": "application/octet-stream", "content-md5": md5,
             "x-amz-version-id": "null", "x-amz-server-version-id": "", "x-amz-storage-class": "STANDARD",
@@ -222,6 +231,22 @@ impl Content {
             "last-modified": "2026-11-20T16:26:15.045Z", "md-model-version": 6, "x-amz-meta-camera": "a camera",
             "versionId": format!("982000{NUMBER}999999RG001  "),
         });
+        if kind == Metadata::Short {
+            const NEEDED: [&str; 9] = [
+                "content-length",
+                "content-md5",
+                "owner-id",
+                "location",
+                "isDeleteMarker",
+                "replicationInfo",
+                "last-modified",
+                "md-model-version",
+                "versionId",
+            ];
+            if let Some(members) = metadata.as_object_mut() {
+                members.retain(|name, _| NEEDED.contains(&name.as_str()));
+            }
+        }
         let metadata = json!(metadata.to_string()).to_string();
         let record = json!({"timestamp": "2026-11-20T16:26:15.045Z", "db": BUCKET, "method": 8, "entries": [{
             "key": format!("object-{NUMBER}\u{0}982000{NUMBER}999999RG001  "), "value": "VALUE"}]});

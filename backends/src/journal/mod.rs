@@ -1,5 +1,6 @@
 //! The journal port: every metadata change of the source site, in order, from any position that is still kept.
 
+pub mod ahead;
 pub mod bucketd;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

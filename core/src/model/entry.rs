@@ -22,6 +22,9 @@ pub mod origin_op {
     /// A client's revision that a status write had overwritten was written back (decision D3). The number of the last journal
     /// record that showed a loss follows.
     pub const RESTORED: &str = "s3:Replication:OperationRestoredRevision:";
+    /// What somebody wrote who read a version before and has it replicated once more, before a name of its own that each run has. It
+    /// begins as a restoration does, and where it was written over a later change, that comes back as from one.
+    pub const RESYNCED: &str = "s3:Replication:OperationRestoredRevision:resync-";
 
     /// `operation` as text that is cheap to copy.
     pub(in crate::model) fn shared(operation: &str) -> smol_str::SmolStr {

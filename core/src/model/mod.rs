@@ -23,6 +23,7 @@ mod ranges;
 mod records;
 mod replication_configuration;
 mod replication_info;
+mod resync;
 mod revision;
 mod routing;
 mod status;
@@ -53,6 +54,7 @@ pub use replication_configuration::{
     is_bucket_name,
 };
 pub use replication_info::{Backend, PREFERRED_READ, ReplicationInfo};
+pub use resync::{Resync, ResyncDecision, Standing};
 pub use revision::{Fingerprint, Revision, StateTag, StateTagError};
 pub use routing::{SiteConfig, SiteKind, Task, dedupe_key, ordering_key, route, route_object};
 pub use status::{ContentFlag, OverallStatus, SiteStatus, overall_of};

@@ -98,6 +98,11 @@ fn is_restoration(md: &ObjectMd) -> bool {
     is_asking(md) && md.origin_op().starts_with(origin_op::RESTORED)
 }
 
+/// Whether it was read and written back to be replicated once more.
+fn is_resync(md: &ObjectMd) -> bool {
+    is_asking(md) && md.origin_op().starts_with(origin_op::RESYNCED)
+}
+
 /// The newest record that had shown a loss when this restoration was written.
 fn mark_of(restoration: &ObjectMd) -> Option<Seq> {
     restoration.origin_op().strip_prefix(origin_op::RESTORED)?.parse().ok().map(Seq)
@@ -247,6 +252,11 @@ impl Watch {
                 return true;
             }
             // An operation that neither asks for replication nor says what it was.
+        } else if is_resync(md) && is_new_origin && !is_asked {
+            // What it was made from was read before the last change, also if that was before the first record seen.
+            known.outdate(tag.revision);
+            self.pinned.insert(object.clone());
+            return true;
         } else if is_restoration(md) && is_new_origin && !is_asked && known.older.contains(&tag.revision) {
             // Whoever wrote it knew of the losses up to its mark. What seems to be newer, and is not behind that, is what overwrote
             // it: a reader that begins in the middle cannot tell.
@@ -395,6 +405,24 @@ mod tests {
         let (memory, looks) = watch(&[&a, &b, &completed(&a, "paris"), &restored, &there, &restored]);
         assert_eq!(looks, [false, false, true, false, false, false]);
         assert_eq!(memory.remedy(&object(), &restored, Seq(5)), None);
+    }
+
+    #[test]
+    fn a_resync_that_overwrites_a_later_change_is_found() {
+        let (a, b) = (asked("a"), asked("b"));
+        let resynced = |md: &ObjectMd| md.with_origin_op("s3:Replication:OperationRestoredRevision:resync-7");
+        let over = resynced(&a);
+        // Versions that are resynced are old: mostly nothing of them was seen before.
+        for records in [&[&a, &b, &over, &over][..], &[&b, &over, &over]] {
+            let (memory, looks) = watch(records);
+            let found: Vec<usize> = (0..looks.len()).filter(|index| looks[*index]).collect();
+            assert_eq!(found, [records.len() - 2]);
+            assert_eq!(memory.remedy(&object(), &over, Seq(9)).map(|md| md.revision()), Some(b.revision()));
+        }
+        let again = resynced(&b);
+        let (memory, looks) = watch(&[&a, &b, &again, &completed(&again, "paris")]);
+        assert_eq!(looks, [false; 4]);
+        assert_eq!(memory.remedy(&object(), &again, Seq(5)), None);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use bytes::Bytes;
 /// Where the nodes are unless configured otherwise (`kafka.backlogMetrics.zkPath`).
 pub const BACKLOG_PATH_DEFAULT: &str = "/backbeat/run/kafka-backlog-metrics";
 
+/// How long the last nodes of a group may take.
+const LAST_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Writes the nodes of one group. Any number of its members may: they write the same.
 pub struct BacklogNodes<Q, C> {
     /// The queue.
@@ -35,8 +38,8 @@ pub struct BacklogNodes<Q, C> {
 }
 
 impl<Q: Queue, C: Coordination> BacklogNodes<Q, C> {
-    /// Writes the nodes again and again. It never ends: run it as a task, and abort that to end it.
-    pub async fn run(self, interval: Duration) {
+    /// Writes the nodes again and again. It never ends.
+    pub async fn run(&self, interval: Duration) {
         loop {
             self.publish().await;
             tokio::time::sleep(interval).await;
@@ -61,11 +64,32 @@ impl<Q: Queue, C: Coordination> BacklogNodes<Q, C> {
         }
     }
 
+    /// Writes the nodes a last time, as far as there is an answer soon: whoever reads them sees where the group ended.
+    pub async fn publish_last(&self) {
+        if tokio::time::timeout(LAST_TIME_MAX, self.publish()).await.is_err() {
+            tracing::debug!(group = %self.group, "the last backlog was not written in time");
+        }
+    }
+
+    /// Deletes the nodes of the group, which will not come back.
+    pub async fn remove(&self) {
+        for topic in &self.topics {
+            for partition in 0..self.partitions {
+                let slot = Slot::new(topic, Partition(partition));
+                let node = self.consumer_of(&slot);
+                // What is left is taken for somebody gone by those who look.
+                if let Ok(node) = node
+                    && let Ending::Unknown = self.coordination.delete(&node, Expect::Any).await
+                {
+                    tracing::debug!(%node, "backlog not deleted");
+                }
+            }
+        }
+    }
+
     async fn write(&self, slot: &Slot, end: Offset, position: Offset) -> Result<(), String> {
-        let at = self.place(slot).map_err(|error| error.to_string())?;
-        let consumers = at.child("consumers").and_then(|consumers| consumers.child(self.group.as_str()));
-        let topic = at.child("topic");
-        for (node, offset) in [(topic, end), (consumers, position)] {
+        let topic = self.place(slot).and_then(|place| place.child("topic"));
+        for (node, offset) in [(topic, end), (self.consumer_of(slot), position)] {
             let node = node.map_err(|error| error.to_string())?;
             self.write_node(&node, offset).await?;
         }
@@ -75,6 +99,10 @@ impl<Q: Queue, C: Coordination> BacklogNodes<Q, C> {
     fn place(&self, slot: &Slot) -> Result<NodePath, InvalidPath> {
         let topic = self.base.child(&format!("{}{}", self.topic_prefix, slot.topic))?;
         topic.child(&slot.partition.0.to_string())
+    }
+
+    fn consumer_of(&self, slot: &Slot) -> Result<NodePath, InvalidPath> {
+        self.place(slot)?.child("consumers")?.child(self.group.as_str())
     }
 
     async fn write_node(&self, node: &NodePath, offset: Offset) -> Result<(), String> {
@@ -132,7 +160,9 @@ mod tests {
             topics: vec![topic.clone()],
             partitions: 2,
         };
-        let writing = tokio::spawn(nodes.run(Duration::from_mins(1)));
+        let nodes = Arc::new(nodes);
+        let writer = Arc::clone(&nodes);
+        let writing = tokio::spawn(async move { writer.run(Duration::from_mins(1)).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(node(&session, "/one.mover/1/topic").await, None, "the group has no position");
         let consumer = queue.subscribe(&group, std::slice::from_ref(&topic)).await.expect("it is there");
@@ -149,5 +179,12 @@ mod tests {
         }
         assert_eq!(node(&session, "/one.mover/0/topic").await, None);
         writing.abort();
+        assert_eq!(consumer.commit(epoch, &slot, Offset(3)).await, Ending::Applied(()));
+        nodes.publish_last().await;
+        let position = "/one.mover/1/consumers/group-cold";
+        assert_eq!(node(&session, position).await.as_deref(), Some("3"));
+        nodes.remove().await;
+        assert_eq!(node(&session, position).await, None);
+        assert_eq!(node(&session, "/one.mover/1/topic").await.as_deref(), Some("3"), "others read that");
     }
 }

@@ -216,7 +216,7 @@ impl<M: QueueMachine, C: Consumer, O: Outside<M>> Driver<M, C, O> {
             }
             // Replication of what they said has to be asked for again: nothing here knows what that was.
             ConsumerEvent::Gone { slot, from, upto, .. } => {
-                tracing::error!(%slot, from = from.0, upto = upto.0, "messages were deleted before they were read");
+                tracing::error!(%slot, from = from.0, upto = upto.0, "messages were deleted before they were read: `backbeat replication resync --status pending` queues what still waits at the source");
             }
             ConsumerEvent::Message(message) => {
                 if self.stopping {

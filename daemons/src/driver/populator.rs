@@ -9,13 +9,13 @@ use backbeat_backends::coordination::Coordination;
 use backbeat_backends::journal::Journal;
 use backbeat_backends::queue::{Producer, Queue, Record};
 use backbeat_core::call::Ending;
-use backbeat_core::id::{EffectId, Seq, Topic};
+use backbeat_core::id::{EffectId, Seq, Site, Topic};
 use backbeat_core::model::{MetricKind, Publish, SiteMetric};
 use backbeat_core::populator::{Config, Effect, Event, Populator, StopReason, Summary};
 use backbeat_core::rules::Production;
 use backbeat_core::time::{Instant, Span};
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::Answers;
@@ -33,6 +33,9 @@ const POSITION_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What a read of the journal may take beyond the time for which it may wait.
 const READ_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// Endings of messages that are taken in before anything else is looked at.
+const ENDINGS_AT_ONCE: usize = 256;
 
 /// What the populator works with.
 pub struct PopulatorPorts<J, Q, C, S> {
@@ -123,6 +126,34 @@ struct Publishing {
     until: Instant,
 }
 
+/// What is counted of messages that ended together.
+#[derive(Debug, Default)]
+struct Tally {
+    published: u64,
+    failed: u64,
+    objects: u64,
+    bytes: u64,
+    /// Operations and bytes of each site.
+    sites: BTreeMap<Site, (u64, u64)>,
+}
+
+impl Tally {
+    fn add(&mut self, publish: Publish, ending: &Ending<()>) {
+        if !matches!(ending, Ending::Applied(())) {
+            self.failed += 1;
+            return;
+        }
+        self.published += 1;
+        self.objects = self.objects.saturating_add(publish.objects);
+        self.bytes = self.bytes.saturating_add(publish.bytes);
+        for site in publish.sites {
+            let (ops, bytes) = self.sites.entry(site.site).or_default();
+            *ops = ops.saturating_add(site.ops);
+            *bytes = bytes.saturating_add(site.bytes);
+        }
+    }
+}
+
 type Sending = Pin<Box<dyn Future<Output = (EffectId, Ending<()>)> + Send>>;
 
 struct Driver<J, Q: Queue, C, S> {
@@ -162,7 +193,7 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
             tokio::select! {
                 biased;
                 answer = self.answers.next() => self.apply(answer),
-                Some((id, ending)) = self.endings.next() => self.published(id, ending),
+                Some((id, ending)) = self.endings.next() => self.published_so_far(id, ending),
                 Some(command) = self.commands.recv() => match command {
                     Command::Summary(sender) => drop(sender.send(self.machine.summary())),
                     Command::ShutDown => {
@@ -203,10 +234,22 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
         [ORIGIN, ("logName", self.ports.log_name), ("logId", self.ports.nodes.log_id())]
     }
 
+    /// How this message ended, and those of which the same is known by now: there are thousands of them, for which a look at
+    /// everything else between any two is too much.
+    fn published_so_far(&mut self, id: EffectId, ending: Ending<()>) {
+        let mut tally = Tally::default();
+        self.published(id, ending, &mut tally);
+        for _ in 1..ENDINGS_AT_ONCE {
+            let Some(Some((id, ending))) = self.endings.next().now_or_never() else { break };
+            self.published(id, ending, &mut tally);
+        }
+        self.count(tally);
+    }
+
     /// How a message ended, unless it was given up before.
-    fn published(&mut self, id: EffectId, ending: Ending<()>) {
+    fn published(&mut self, id: EffectId, ending: Ending<()>, tally: &mut Tally) {
         if let Some(Publishing { publish, .. }) = self.publishing.remove(&id) {
-            self.count(publish, &ending);
+            tally.add(publish, &ending);
             self.apply(Event::Published { id, ending });
         }
     }
@@ -214,25 +257,29 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
     /// Whatever is under way for too long may have arrived or not.
     fn give_up_overdue(&mut self) {
         let now = self.clock.now().mono;
+        let mut tally = Tally::default();
         while let Some((&id, oldest)) = self.publishing.first_key_value()
             && oldest.until <= now
         {
-            self.published(id, Ending::Unknown);
+            self.published(id, Ending::Unknown, &mut tally);
         }
+        self.count(tally);
     }
 
-    fn count(&self, publish: Publish, ending: &Ending<()>) {
+    fn count(&self, tally: Tally) {
         let (metrics, [_, log, id]) = (&self.ports.metrics, self.labels());
-        let published = matches!(ending, Ending::Applied(()));
-        let status = ("publishStatus", if published { "SUCCESS" } else { "FAILURE" });
-        metrics.add(&names::POPULATOR_MESSAGES, &[ORIGIN, log, id, status], 1);
-        if published {
-            metrics.add(&names::POPULATOR_OBJECTS, &[ORIGIN, log, id], publish.objects);
-            metrics.add(&names::POPULATOR_BYTES, &[ORIGIN, log, id], publish.bytes);
-            for site in publish.sites {
-                let metric = SiteMetric::of_site(MetricKind::Queued, site.site, site.ops, site.bytes);
-                self.ports.counters.count(metric);
+        for (status, messages) in [("SUCCESS", tally.published), ("FAILURE", tally.failed)] {
+            if messages > 0 {
+                let status = ("publishStatus", status);
+                metrics.add(&names::POPULATOR_MESSAGES, &[ORIGIN, log, id, status], messages);
             }
+        }
+        if tally.published > 0 {
+            metrics.add(&names::POPULATOR_OBJECTS, &[ORIGIN, log, id], tally.objects);
+            metrics.add(&names::POPULATOR_BYTES, &[ORIGIN, log, id], tally.bytes);
+        }
+        for (site, (ops, bytes)) in tally.sites {
+            self.ports.counters.count(SiteMetric::of_site(MetricKind::Queued, site, ops, bytes));
         }
     }
 
@@ -297,7 +344,7 @@ impl<J: Journal, Q: Queue, C: Coordination, S: Sites> Driver<J, Q, C, S> {
                 });
             }
             Effect::RecordLoss { id, loss } => {
-                tracing::error!(?loss, kind = ?loss.kind(), "the journal lost records that were not queued: queue them from a listing");
+                tracing::error!(?loss, kind = ?loss.kind(), "the journal lost records that were not queued: `backbeat replication resync` queues what is there from a listing");
                 let (store, node) = (Arc::clone(&self.ports.coordination), self.ports.nodes.lost.clone());
                 let at = self.clock.now().wall;
                 self.answers.start(

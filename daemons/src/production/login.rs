@@ -21,7 +21,7 @@ const SESSION: &str = "backbeat-replication";
 
 /// The credentials of a site, renewed by themselves.
 #[derive(Debug)]
-pub(super) enum SiteCredentials {
+pub(crate) enum SiteCredentials {
     /// Those of an account, as its file has them.
     Account(FileCredentials),
     /// Those of a role.

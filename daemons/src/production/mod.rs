@@ -34,7 +34,8 @@ pub use error::StartError;
 pub(crate) use secrets::transport;
 pub use selection::Selection;
 use services::Services;
-pub(crate) use sites::{CERTIFICATES, SOURCE_CERTIFICATES};
+pub(crate) use services::locations;
+pub(crate) use sites::{CERTIFICATES, SOURCE_CERTIFICATES, SourceSite};
 
 /// Time that everything together has to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(45);

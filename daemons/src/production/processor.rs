@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use backbeat_backends::queue::Group;
+use backbeat_backends::queue::kafka::KafkaQueue;
 use backbeat_core::call::Ending;
 use backbeat_core::id::{Site, Topic};
 use backbeat_core::processor::{Control, Event};
@@ -17,7 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::bootstrap::Bootstrap;
 use super::consuming::consuming;
 use super::selection::Selection;
-use super::services::Services;
+use super::services::{Coordination, Services};
 use super::sites::{Destinations, SourceSite, target_kind};
 use super::{StartError, probes, told};
 use crate::config::BootstrapSite;
@@ -37,6 +38,7 @@ struct Running {
     task: JoinHandle<Result<()>>,
     /// Ends the task, with everything that belongs to it.
     stop: watch::Sender<bool>,
+    backlog: Arc<BacklogNodes<KafkaQueue, Coordination>>,
 }
 
 /// The processors that run, as probes see them.
@@ -69,7 +71,7 @@ pub(super) async fn start(
     let wanted = list.configured(&services.config)?;
     let mut processors = Processors {
         services: Arc::clone(services),
-        source: SourceSite::configured(services).await?,
+        source: SourceSite::configured(&services.config).await?,
         destinations: Destinations::configured(services).await?,
         topics,
         replay_topic,
@@ -128,7 +130,7 @@ impl Processors {
             processor::start(machine, is_paused, ports, services.clock.clone(), DRAIN_MAX).await?;
         let (stop, stopped) = watch::channel(false);
         let (base, interval) = services.backlog.clone();
-        let backlog = BacklogNodes {
+        let backlog = Arc::new(BacklogNodes {
             queue: Arc::clone(&services.queue),
             coordination: Arc::clone(&services.coordination),
             base,
@@ -136,7 +138,7 @@ impl Processors {
             group: group.clone(),
             topics: self.topics.clone(),
             partitions: services.partitions,
-        };
+        });
         let (queue, metrics) = (Arc::clone(&services.queue), services.metrics.clone());
         let aging = Aging::new(queue, group.clone(), self.topics.clone(), metrics);
         // The data mover's requests are for who serves the replication topic.
@@ -154,7 +156,7 @@ impl Processors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(configured.site.clone(), handle.clone());
-        let machine = handle;
+        let (machine, nodes) = (handle, Arc::clone(&backlog));
         let task = tokio::spawn(async move {
             let obeying = obey(paused, is_paused, machine.clone());
             let moving = async {
@@ -171,13 +173,16 @@ impl Processors {
                     () = aging.run(interval) => {}
                     () = told(stopped.clone()) => machine.shut_down().await,
                 }
-                processing.await?.context("the processor did not end well")
+                let ended = processing.await?.context("the processor did not end well");
+                backlog.publish_last().await;
+                ended
             };
             let ended = tokio::try_join!(copying, moving);
             following.abort();
             ended.map(drop)
         });
-        self.running.insert(configured.site.clone(), Running { site: configured, task, stop });
+        let running = Running { site: configured.clone(), task, stop, backlog: nodes };
+        self.running.insert(configured.site, running);
         Ok(())
     }
 
@@ -227,6 +232,7 @@ impl Processors {
                 if !matches!(pause::forget(&*self.services.coordination, &place).await, Ending::Applied(())) {
                     tracing::warn!(site = name, node = %place.node, "the state of the site could not be removed");
                 }
+                running.backlog.remove().await;
             }
         }
         for site in wanted {

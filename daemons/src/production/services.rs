@@ -120,7 +120,7 @@ impl Services {
 }
 
 /// The locations, none if there is no file of them.
-fn locations(config: &Config) -> Result<Locations, StartError> {
+pub(crate) fn locations(config: &Config) -> Result<Locations, StartError> {
     let file = beside(config, "locationConfig.json");
     if !file.exists() {
         tracing::info!(file = %file.display(), "no locations are configured: none is cold, none transient");

@@ -25,10 +25,10 @@ pub(crate) const SOURCE_CERTIFICATES: &str = "internalCertFilePaths";
 pub(crate) const CERTIFICATES: &str = "certFilePaths";
 
 /// How daemons reach a site.
-pub(super) type Client = CloudServer<SiteCredentials>;
+pub(crate) type Client = CloudServer<SiteCredentials>;
 
 /// The source.
-pub(super) struct SourceSite {
+pub(crate) struct SourceSite {
     endpoint: String,
     transport: Transport,
     login: Login,
@@ -36,16 +36,21 @@ pub(super) struct SourceSite {
 
 impl SourceSite {
     /// The source as configured.
-    pub(super) async fn configured(services: &Services) -> Result<Self, StartError> {
+    pub(crate) async fn configured(config: &Config) -> Result<Self, StartError> {
         const KEY: &str = "extensions.replication.source";
-        let source: Source = services.config.section(KEY)?;
-        let transport = secrets::transport(&services.config, source.transport, SOURCE_CERTIFICATES)?;
-        let login = login(&services.config, &format!("{KEY}.auth"), &source.auth).await?;
+        let source: Source = config.section(KEY)?;
+        let transport = secrets::transport(config, source.transport, SOURCE_CERTIFICATES)?;
+        let login = login(config, &format!("{KEY}.auth"), &source.auth).await?;
         Ok(Self { endpoint: source.s3.endpoint(), transport, login })
     }
 
+    /// Where it is, `host:port`.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A client of it.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         client(&self.transport, std::slice::from_ref(&self.endpoint), &self.login)
     }
 

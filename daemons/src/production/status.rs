@@ -20,7 +20,7 @@ pub(super) async fn start(
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(), StartError> {
-    let source = SourceSite::configured(services).await?;
+    let source = SourceSite::configured(&services.config).await?;
     let group = Group::from(services.replication.replication_status_processor.group_id.as_str());
     let (queue, topics) = (Arc::clone(&services.queue), vec![services.topics.status.clone()]);
     let aging = Aging::new(queue, group.clone(), topics, services.metrics.clone());

@@ -6,7 +6,6 @@
 mod checks;
 mod error;
 mod names;
-mod patience;
 mod places;
 mod plan;
 mod policy;
@@ -19,7 +18,6 @@ use backbeat_core::request::Side;
 pub use checks::{Check, Outcome, RoleSeen, Seen, checks};
 pub use error::{SetupError, Trouble};
 pub use names::{TargetSite, Wanted};
-pub use patience::Patience;
 pub use places::{Overrides, Place, Places, TargetPlaces};
 pub use plan::{Conflict, Found, FoundIam, FoundPolicy, Item, Plan, Step, plan};
 pub use work::{Clients, Work};

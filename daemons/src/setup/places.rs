@@ -78,14 +78,8 @@ impl Places {
         is_external: bool,
         with_iam: bool,
     ) -> Result<Self, String> {
+        let source = Place::of_source(config, overrides.source)?;
         let transport = transport(config, SOURCE);
-        let s3 = || {
-            at(config, &format!("{SOURCE}/s3"))
-                .map(|s3: HostAndPort| Place::of(transport, s3.endpoint(), "/"))
-        };
-        let source = Place::named("--source-endpoint", overrides.source, transport)?.or_else(s3).ok_or(
-            "extensions.replication.source.s3: missing; name a configuration with --config, or the place with --source-endpoint",
-        )?;
         let source_iam = if with_iam {
             let named = Place::named("--source-iam-endpoint", overrides.source_iam, transport)?;
             let place = named.or_else(|| vault(config, SOURCE, transport));
@@ -103,6 +97,20 @@ impl Places {
 }
 
 impl Place {
+    /// The source's S3, as an option names it or as it is configured.
+    ///
+    /// # Errors
+    /// What is missing or wrong, and what to do.
+    pub fn of_source(config: &Config, named: Option<&str>) -> Result<Self, String> {
+        let transport = transport(config, SOURCE);
+        let configured = || at(config, &format!("{SOURCE}/s3"));
+        let configured = || configured().map(|s3: HostAndPort| Self::of(transport, s3.endpoint(), "/"));
+        let place = Self::named("--source-endpoint", named, transport)?.or_else(configured);
+        place.ok_or_else(|| {
+            "extensions.replication.source.s3: missing; name a configuration with --config, or the place with --source-endpoint".to_owned()
+        })
+    }
+
     fn of(transport: Transport, endpoint: String, path: &str) -> Self {
         Self { transport, endpoint, path: path.to_owned() }
     }

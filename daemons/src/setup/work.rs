@@ -5,9 +5,10 @@ use backbeat_core::model::{ReplicationConfiguration, StoredReplication};
 use backbeat_core::request::Side;
 
 use super::{
-    Both, Conflict, Found, FoundIam, FoundPolicy, Patience, Plan, RoleSeen, Seen, SetupError, Step, Trouble,
-    Wanted, policy,
+    Both, Conflict, Found, FoundIam, FoundPolicy, Plan, RoleSeen, Seen, SetupError, Step, Trouble, Wanted,
+    policy,
 };
+use crate::patience::Patience;
 
 /// Those who are asked.
 #[derive(Debug)]

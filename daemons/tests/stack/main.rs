@@ -3,6 +3,8 @@
 mod harness;
 mod journal;
 mod process;
+#[cfg(feature = "services")]
+mod resync;
 
 use backbeat_backends::http::{Body, Request};
 use backbeat_backends::objects::ObjectSite;

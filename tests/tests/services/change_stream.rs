@@ -112,7 +112,8 @@ impl JournalHarness for Stream {
     }
 
     async fn truncate(&self, oldest: Seq) {
-        delete_before(&self.address, &self.topic, i64::try_from(oldest.0).expect("small")).await;
+        let oldest = i64::try_from(oldest.0).expect("small");
+        delete_before(&self.address, &self.topic, &[(0, oldest)]).await;
     }
 }
 

@@ -288,7 +288,7 @@ fn handed_over(places: &Places) -> Result<()> {
         // Upstream's group was in the middle of one partition, too late in another, and not yet at the third.
         stream.commit(1, 6)?;
         stream.commit(0, 1)?;
-        delete_before(&stream.kafka, &stream.topic, 3).await;
+        delete_before(&stream.kafka, &stream.topic, &[(0, 3)]).await;
 
         let fleet = &stream.system.fleet;
         let populator = fleet.start_ready(&["queue-populator"])?;

@@ -12,6 +12,7 @@ use backbeat_backends::coordination::{Coordination as _, Lifetime, NodePath};
 use backbeat_backends::http::{Body, Credentials, Request, SignedClient};
 use backbeat_backends::stats::Stats as _;
 use backbeat_backends::stats::redis::{RedisAddress, RedisConfig, RedisPlace, RedisStats};
+use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::time::WallTime;
 use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::fleet::{Fleet, Places};
@@ -238,9 +239,10 @@ fn follow(places: &Places) -> Result<()> {
     let places = &Places { redis: format!("127.0.0.1:{}", redis.port()), ..places.clone() };
     let mut system = System::start(places)?;
     let all = system.fleet.value(LIST);
-    let tokyo: Vec<Value> =
+    let tokyo_alone: Vec<Value> =
         all.as_array().into_iter().flatten().filter(|site| site["site"] == "tokyo").cloned().collect();
-    system.fleet.configure(LIST, json!(tokyo))?;
+    system.fleet.configure(LIST, json!(&tokyo_alone))?;
+    system.fleet.configure("/kafka/partitions", json!(1))?;
     let place = RedisAddress { host: "127.0.0.1".to_owned(), port: redis.port() };
     let zookeeper = ZooKeeperConfig { makes_namespace: true, ..ZooKeeperConfig::new(&*system.zookeeper) };
     let mut followed = Ok(());
@@ -306,8 +308,30 @@ fn follow(places: &Places) -> Result<()> {
             ensure!(Instant::now() < until, "operations done for paris: {values:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Fleet::terminate(daemons)
+
+        // It is taken away, and nothing of it stays; how far the others are is written when they end.
+        system.fleet.configure(LIST, json!(tokyo_alone))?;
+        let topic = format!("{}backbeat-replication", system.fleet.topic_prefix());
+        let until = Instant::now() + TIME_MAX;
+        let is_gone = async |node: &NodePath| matches!(session.read(node).await, Ending::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
+        while !(is_gone(&node).await
+            && is_gone(&backlog(&topic, "consumers/backbeat-replication-group-paris")?).await)
+        {
+            ensure!(Instant::now() < until, "paris was taken away");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Fleet::terminate(daemons)?;
+        let end = applied(session.read(&backlog(&topic, "topic")?).await).data;
+        let tokyo =
+            applied(session.read(&backlog(&topic, "consumers/backbeat-replication-group-tokyo")?).await);
+        ensure!(tokyo.data == end && end != "0", "{:?} of {end:?}", tokyo.data);
+        Ok(())
     };
     run(async { followed = follow.await });
     followed
+}
+
+/// A node below those of the first partition of a topic that says how far somebody is.
+fn backlog(topic: &str, below: &str) -> Result<NodePath> {
+    Ok(NodePath::new(&format!("/backbeat/run/kafka-backlog-metrics/{topic}/0/{below}"))?)
 }

@@ -223,9 +223,13 @@ pub(crate) fn admin(address: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", address).create().expect("a client can be made")
 }
 
-pub(crate) async fn delete_before(address: &str, topic: &str, offset: i64) {
+/// Deletes what is before these offsets of partitions.
+pub(crate) async fn delete_before(address: &str, topic: &str, offsets: &[(i32, i64)]) {
     let mut places = TopicPartitionList::new();
-    places.add_partition_offset(topic, 0, rdkafka::Offset::Offset(offset)).expect("it is a place");
+    for &(partition, offset) in offsets {
+        let offset = rdkafka::Offset::Offset(offset);
+        places.add_partition_offset(topic, partition, offset).expect("it is a place");
+    }
     admin(address).delete_records(&places, &AdminOptions::new()).await.expect("the broker deletes");
 }
 
@@ -366,7 +370,7 @@ fn gone_at_the_start(address: String) {
         let taken = message(&first).await;
         applied(first.commit(taken.epoch, &slot, Offset(3)).await);
         first.leave().await;
-        delete_before(&address, &name, 7).await;
+        delete_before(&address, &name, &[(0, 7)]).await;
         let second = subscribe(&queue).await;
         let ConsumerEvent::Assigned { epoch, partitions } = event(&second).await else {
             panic!("no assignment")
@@ -390,7 +394,7 @@ fn gone_while_reading(address: String) {
         let consumer = subscribe(&queue).await;
         // More waits for this owner than is read ahead; meanwhile all but the last ten messages are deleted.
         assert_eq!(number(&message(&consumer).await), 0);
-        delete_before(&address, &name, i64::from(COUNT) - 10).await;
+        delete_before(&address, &name, &[(0, i64::from(COUNT) - 10)]).await;
         let mut next = 1;
         let (from, upto) = loop {
             match event(&consumer).await {

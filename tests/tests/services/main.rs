@@ -14,6 +14,7 @@ mod provisioning;
 mod record_log;
 mod redis;
 mod replication_setup;
+mod resync;
 mod roles;
 mod s3_targets;
 mod zookeeper;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     tests.extend(compose::tests());
     tests.extend(record_log::tests());
     tests.extend(replication_setup::tests());
+    tests.extend(resync::tests(&services));
     tests.extend(roles::tests());
     tests.extend(s3_targets::tests(&services));
     suite::run(tests)

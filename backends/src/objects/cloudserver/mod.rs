@@ -1,6 +1,8 @@
 //! A CloudServer, or an embedded site, over HTTP: its internal routes for metadata and data of single versions, its S3
 //! routes for reading bytes and bucket configurations (wire reference 1.4 to 1.6, 1.9).
 
+mod listing;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +16,8 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::{Deserialize, Serialize};
+
+pub use listing::{VersionMarker, VersionPage};
 
 use super::answer::{self, unreadable};
 use super::body::ByteStream;

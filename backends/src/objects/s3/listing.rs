@@ -9,9 +9,9 @@ use crate::xml::elements;
 
 /// A version in the answer to `?versions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) key: String,
-    pub(super) id: String,
+pub(in crate::objects) struct Listed {
+    pub(in crate::objects) key: String,
+    pub(in crate::objects) id: String,
     /// Without quotes; empty for a delete marker.
     pub(super) etag: String,
     pub(super) size: u64,
@@ -23,10 +23,12 @@ pub(super) struct Listed {
 
 /// A page of versions, in the answer's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Versions {
-    pub(super) listed: Vec<Listed>,
+pub(in crate::objects) struct Versions {
+    pub(in crate::objects) listed: Vec<Listed>,
     /// Where the next page begins: a key and a version of it.
-    pub(super) next: Option<(String, String)>,
+    pub(in crate::objects) next: Option<(String, String)>,
+    /// Whether there is said to be a next page.
+    pub(in crate::objects) is_truncated: bool,
 }
 
 /// An upload in the answer to `?uploads`.
@@ -83,7 +85,7 @@ fn names(are_encoded: bool) -> fn(&str) -> String {
 }
 
 /// A page of versions; `are_encoded` if it was asked for with encoded names.
-pub(super) fn versions(document: &[u8], are_encoded: bool) -> Option<Versions> {
+pub(in crate::objects) fn versions(document: &[u8], are_encoded: bool) -> Option<Versions> {
     let elements = elements(document)?;
     let name = names(are_encoded);
     let (mut listed, mut paging, mut one) = (Vec::new(), Paging::default(), Listed::default());
@@ -105,7 +107,7 @@ pub(super) fn versions(document: &[u8], are_encoded: bool) -> Option<Versions> {
             _ => {}
         }
     }
-    Some(Versions { listed, next: paging.next() })
+    Some(Versions { listed, is_truncated: paging.is_truncated, next: paging.next() })
 }
 
 /// Puts versions of one key into the order in which they were made, newest first.

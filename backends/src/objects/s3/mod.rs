@@ -10,7 +10,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod headers;
-mod listing;
+pub(super) mod listing;
 mod seen;
 mod uploads;
 

@@ -150,22 +150,22 @@ impl KafkaConfig {
         self.with_properties(self.client())
     }
 
-    /// For a client that publishes (replication reference 10.7, and idempotence).
-    pub(super) fn publishing(&self) -> ClientConfig {
+    /// For a client that publishes (replication reference 10.7, and idempotence), whose messages wait so long for others to go with
+    /// them. Without that batches form by themselves while earlier ones are on their way: most are one message.
+    pub(super) fn publishing(&self, linger: Duration) -> ClientConfig {
         let mut client = self.client();
         client
             .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
             .set("acks", "all")
             .set("compression.type", "zstd")
-            // Most batches are one message: at higher levels preparing the tables takes longer than all the rest.
+            // Of batches of one message, at higher levels preparing the tables takes longer than all the rest.
             .set("compression.level", "1")
             .set("message.max.bytes", (self.message_bytes_max + FRAME_BYTES).to_string())
             .set("message.timeout.ms", millis(self.delivery_time_max))
             .set("topic.metadata.propagation.max.ms", "5000")
             .set("sticky.partitioning.linger.ms", "0")
-            // Batches form by themselves while earlier ones are on their way.
-            .set("linger.ms", "0")
+            .set("linger.ms", linger.as_millis().to_string())
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "262144");
         self.with_properties(client)

@@ -58,7 +58,11 @@ const REACH_WAIT: Duration = Duration::from_millis(200);
 
 /// A queue in Kafka. Clones share their clients.
 #[derive(Clone)]
-pub struct KafkaQueue(Arc<Shared>);
+pub struct KafkaQueue {
+    shared: Arc<Shared>,
+    /// How long messages of its producers wait for others to go with them.
+    linger: Duration,
+}
 
 struct Shared {
     config: KafkaConfig,
@@ -93,7 +97,14 @@ impl KafkaQueue {
             Ok(Asked { config, topics, readers: Mutex::default() })
         };
         let asked = blocking(open).await?;
-        Ok(Self(Arc::new(Shared { config, asking: Some(Arc::new(asked)), counts: Arc::default() })))
+        let shared = Shared { config, asking: Some(Arc::new(asked)), counts: Arc::default() };
+        Ok(Self { shared: Arc::new(shared), linger: Duration::ZERO })
+    }
+
+    /// The same queue for somebody who publishes in bulk: messages of its producers wait so long for others to go with them.
+    #[must_use]
+    pub fn lingering(&self, linger: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), linger }
     }
 
     /// Commits for a group that has no members now, so that whoever joins it goes on at `upto`. `Refused(Fenced)` if it has
@@ -102,16 +113,16 @@ impl KafkaQueue {
         let (group, name, slot) = (group.clone(), self.name(&slot.topic), slot.clone());
         let committing = self.ask(move |asked| asked.commit_for(&group, &name, &slot, upto));
         // The client takes longer to give up, if no broker answers.
-        timeout(self.0.config.answer_time_max, committing).await.unwrap_or(Ending::Unknown)
+        timeout(self.shared.config.answer_time_max, committing).await.unwrap_or(Ending::Unknown)
     }
 
     fn name(&self, topic: &Topic) -> String {
-        format!("{}{topic}", self.0.config.topic_prefix)
+        format!("{}{topic}", self.shared.config.topic_prefix)
     }
 
     /// Asks on a thread that may block.
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Asked) -> T + Send + 'static) -> T {
-        let asked = self.0.asking.clone().expect("only a drop takes it");
+        let asked = self.shared.asking.clone().expect("only a drop takes it");
         let ask = move || {
             // What the client says by itself comes into the log only if somebody listens.
             listen(&asked.topics.asking);
@@ -151,7 +162,7 @@ impl Queue for KafkaQueue {
             })
             .await;
         if matches!(ending, Ending::Applied(())) {
-            self.0.counts.expect(&name, partitions);
+            self.shared.counts.expect(&name, partitions);
         }
         ending
     }
@@ -164,7 +175,7 @@ impl Queue for KafkaQueue {
     }
 
     fn producer(&self) -> KafkaProducer {
-        KafkaProducer::new(&self.0.config, &self.0.counts)
+        KafkaProducer::new(&self.shared.config, self.linger, &self.shared.counts)
     }
 
     async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<KafkaConsumer, QueueError> {
@@ -184,11 +195,11 @@ impl Queue for KafkaQueue {
         }
         let partitions = counted.first().map_or(0, |(_, partitions)| *partitions);
         let subscription = Subscription {
-            client: self.0.config.consuming(group.as_str(), partitions),
+            client: self.shared.config.consuming(group.as_str(), partitions),
             topics: counted.iter().map(|(topic, _)| (self.name(topic), topic.clone())).collect(),
             partitions,
-            drain_time_max: self.0.config.drain_time_max,
-            answer_time_max: self.0.config.answer_time_max,
+            drain_time_max: self.shared.config.drain_time_max,
+            answer_time_max: self.shared.config.answer_time_max,
         };
         KafkaConsumer::join(group, subscription).await
     }

@@ -157,9 +157,10 @@ struct Inner {
 }
 
 impl KafkaProducer {
-    pub(super) fn new(config: &KafkaConfig, counts: &Arc<PartitionCounts>) -> Self {
+    pub(super) fn new(config: &KafkaConfig, linger: Duration, counts: &Arc<PartitionCounts>) -> Self {
         let reports = Reports { placing: Placing { counts: Arc::clone(counts), turn: AtomicU32::new(0) } };
-        let client = config.publishing().create_with_context(reports).map_err(|error| error.to_string());
+        let client = config.publishing(linger).create_with_context(reports);
+        let client = client.map_err(|error| error.to_string());
         Self(Arc::new(Inner {
             client: client.and_then(|client| polled(Arc::new(client)).map_err(|error| error.to_string())),
             topic_prefix: config.topic_prefix.clone(),

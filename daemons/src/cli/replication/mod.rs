@@ -1,6 +1,8 @@
-//! `backbeat replication`: prepare two buckets for replication, and look whether they are prepared.
+//! `backbeat replication`: prepare two buckets for replication, look whether they are prepared, and replicate once more what is
+//! there already.
 
 mod report;
+mod resync;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,21 +16,23 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, Failure, Global, config};
 use crate::config::Config;
+use crate::patience::Patience;
 use crate::production;
 use crate::setup::{
-    Both, Clients, Outcome, Overrides, Patience, Place, Places, SetupError, TargetSite, Trouble, Wanted,
-    Work, checks, plan, side_name,
+    Both, Clients, Outcome, Overrides, Place, Places, SetupError, TargetSite, Trouble, Wanted, Work, checks,
+    plan, side_name,
 };
 use report::Report;
 
 /// The region that the source and IAM are signed for: CloudServer and its vault do not compare it.
 const REGION: &str = "us-east-1";
 
-/// Prepare two buckets for replication, or check whether they are prepared.
+/// Prepare two buckets for replication, check whether they are prepared, or replicate existing objects once more.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   backbeat replication setup --config conf/config.json --source-bucket photos --source-profile here --target-bucket photos-copy --target-profile there --dry-run
-  backbeat replication validate --config conf/config.json --source-bucket photos --source-profile here --target-bucket photos-copy --target-profile there")]
+  backbeat replication validate --config conf/config.json --source-bucket photos --source-profile here --target-bucket photos-copy --target-profile there
+  backbeat replication resync s3://photos/2024/ --config conf/config.json --site archive --dry-run")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -50,6 +54,14 @@ Examples:
     #[command(after_help = "Example:
   backbeat replication validate --config conf/config.json --source-bucket photos --source-profile here --target-bucket photos-copy --target-profile there")]
     Validate(Pair),
+    /// Replicate existing objects once more: by default those that are older than their rule.
+    ///
+    /// They are written PENDING at the source, and go from there the way of every change.
+    #[command(after_help = "Examples:
+  backbeat replication resync s3://photos/2024/ --config conf/config.json --site archive --dry-run
+  backbeat replication resync s3://photos --config conf/config.json --site archive --status pending,failed --state photos.resync
+  backbeat replication resync s3://photos --source-endpoint http://127.0.0.1:8000 --source-profile dev --site site-8001 --default-site site-8001")]
+    Resync(resync::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +118,7 @@ pub(super) fn run(arguments: &Arguments, global: &Global) -> Result<Exit, Failur
     let (pair, setup) = match &arguments.action {
         Action::Setup(setup) => (&setup.pair, Some(setup)),
         Action::Validate(pair) => (pair, None),
+        Action::Resync(arguments) => return resync::run(arguments, global),
     };
     let config = config::load(global)?;
     config::log(&config);
@@ -207,16 +220,26 @@ fn keys(name: &str) -> Result<Credentials, String> {
     profile::read(&file, name).map_err(|error| error.to_string())
 }
 
+fn client(
+    config: &Config,
+    side: Side,
+    place: &Place,
+    keys: &Credentials,
+    region: &str,
+) -> Result<SignedClient, String> {
+    let certificates = match side {
+        Side::Source => production::SOURCE_CERTIFICATES,
+        Side::Target => production::CERTIFICATES,
+    };
+    let transport =
+        production::transport(config, place.transport, certificates).map_err(|error| error.to_string())?;
+    Ok(SignedClient::over(&transport, place.endpoint.as_str(), keys.into(), region))
+}
+
 fn clients(config: &Config, places: &Places, keys: &Both<Credentials>) -> Result<Clients, String> {
     let client = |side, place: &Place, region: &str| -> Result<SignedClient, String> {
-        let certificates = match side {
-            Side::Source => production::SOURCE_CERTIFICATES,
-            Side::Target => production::CERTIFICATES,
-        };
-        let transport = production::transport(config, place.transport, certificates)
-            .map_err(|error| error.to_string())?;
         let keys = keys.at(side).ok_or_else(|| format!("--{}-profile is missing", side_name(side)))?;
-        Ok(SignedClient::over(&transport, place.endpoint.as_str(), keys.into(), region))
+        client(config, side, place, keys, region)
     };
     let iam =
         |side, place: &Place| Ok::<_, String>(Iam::new(client(side, place, REGION)?, place.path.as_str()));

@@ -17,7 +17,7 @@ use backbeat_core::model::{ObjectRef, VersionId, VersionRef};
 use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::fleet::{Fleet, Places};
 use backbeat_tests::services::{Services, unique};
-use backbeat_tests::stub::{BUCKET, Stub};
+use backbeat_tests::stub::{BUCKET, Metadata, Stub};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{Method, Response};
@@ -30,12 +30,12 @@ use super::{ANSWER_MAX, BATCH_TIME_MAX, CONCURRENCY, TIME_MAX};
 
 const SITE: &str = "paris";
 /// How often a stage is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Each daemon alone with `objects` objects of 4 KiB to work off.
 pub(crate) async fn stages(objects: u64) -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let line = Line::new(directory.path(), Stub::start(objects, 4 << 10).await?)?;
+    let line = Line::new(directory.path(), Stub::start(objects, 4 << 10, Metadata::Usual).await?)?;
     let stub = &line.stub;
     println!(
         "{}",
@@ -51,6 +51,20 @@ pub(crate) async fn stages(objects: u64) -> Result<()> {
     line.stage("replication-status-processor", "statuses", objects, || Ok(stub.marked())).await.map(drop)
 }
 
+/// What the processors need of memory while so many messages wait: the populator queues them all, then each processor works for a while.
+pub(crate) async fn backlog(entries: u64, metadata: Metadata) -> Result<()> {
+    /// Enough for what is read ahead to be as much as it gets.
+    const DONE: u64 = 100_000;
+    let directory = tempfile::tempdir()?;
+    let line = Line::new(directory.path(), Stub::start(entries, 4 << 10, metadata).await?)?;
+    println!("{}", json!({"entries": entries, "metadata_bytes": line.stub.metadata_bytes()}));
+    let replication = line.topic("backbeat-replication");
+    line.stage("queue-populator", "entries", entries, || line.messages(&replication)).await?;
+    let count = entries.min(DONE);
+    line.stage("queue-processor", "objects", count, || Ok(line.stub.copied())).await?;
+    line.stage("replication-status-processor", "statuses", count, || Ok(line.stub.marked())).await.map(drop)
+}
+
 /// A site processor with objects of 64 MiB, and a bare loop that makes the same requests, in turns.
 pub(crate) async fn large() -> Result<()> {
     const OBJECTS: u64 = 48;
@@ -58,7 +72,7 @@ pub(crate) async fn large() -> Result<()> {
     for round in 0..4 {
         let mut took = [Duration::ZERO; 2];
         for turn in 0..2 {
-            let stub = Stub::start(OBJECTS, BYTES).await?;
+            let stub = Stub::start(OBJECTS, BYTES, Metadata::Usual).await?;
             let is_bare = (round + turn) % 2 == 0;
             took[usize::from(is_bare)] = if is_bare {
                 bare(&stub, OBJECTS).await?
@@ -236,7 +250,9 @@ impl Line {
         count: u64,
         done: impl Fn() -> Result<u64>,
     ) -> Result<Duration> {
-        let (stub, until) = (&self.stub, Instant::now() + BATCH_TIME_MAX);
+        // Ten thousand a second on the slowest machine.
+        let time_max = BATCH_TIME_MAX + Duration::from_secs(count / 10_000);
+        let (stub, until) = (&self.stub, Instant::now() + time_max);
         let requests = stub.requests();
         let process = self.fleet.start(&[daemon])?;
         // What it takes to find the services and to become a member of a group is not counted.

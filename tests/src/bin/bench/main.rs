@@ -24,6 +24,7 @@ use backbeat_core::time::Span;
 use backbeat_tests::backlog::Backlog;
 use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::process::processor_s;
+use backbeat_tests::stub::Metadata;
 use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::{Value, json};
@@ -69,10 +70,19 @@ fn main() -> Result<()> {
             let objects = std::env::args().nth(2).map_or(Ok(100_000), |count| count.parse());
             runtime.block_on(daemons::stages(objects.context("not a number of objects")?))
         }
+        "daemons-backlog" => {
+            let entries = std::env::args().nth(2).map_or(Ok(1_000_000), |count| count.parse());
+            let metadata = match std::env::args().nth(3).as_deref() {
+                None => Metadata::Usual,
+                Some("short") => Metadata::Short,
+                Some(other) => bail!("metadata are `short` or as usual, not {other:?}"),
+            };
+            runtime.block_on(daemons::backlog(entries.context("not a number of entries")?, metadata))
+        }
         "daemons-large" => runtime.block_on(daemons::large()),
         "daemons-idle" => runtime.block_on(daemons::idle()),
         _ => bail!(
-            "usage: bench throughput | latency | filter | rclone | engine | idle [ENTRIES] | daemons [OBJECTS] | daemons-large | daemons-idle"
+            "usage: bench throughput | latency | filter | rclone | engine | idle [ENTRIES] | daemons [OBJECTS] | daemons-backlog [ENTRIES [short]] | daemons-large | daemons-idle"
         ),
     }
 }

@@ -6,6 +6,18 @@ use backbeat_backends::admin::AdminError;
 use backbeat_core::parts::{Retry, RetryDecision, RetryPolicy};
 use backbeat_core::time::{Instant, Span};
 
+/// A failure that may pass.
+pub trait MayPass: std::fmt::Display {
+    /// Whether the same may work later.
+    fn may_pass(&self) -> bool;
+}
+
+impl MayPass for AdminError {
+    fn may_pass(&self) -> bool {
+        Self::may_pass(self)
+    }
+}
+
 /// How long, and how far apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -34,11 +46,11 @@ impl Patience {
     ///
     /// # Errors
     /// The last one.
-    pub async fn with<T>(
+    pub async fn with<T, E: MayPass>(
         &self,
         doing: &str,
-        mut attempt: impl AsyncFnMut() -> Result<T, AdminError>,
-    ) -> Result<T, AdminError> {
+        mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut retry = Retry::new(self.now());
         loop {
             let error = match attempt().await {
