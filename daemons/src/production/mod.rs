@@ -40,6 +40,9 @@ pub(crate) use sites::{CERTIFICATES, SOURCE_CERTIFICATES, SourceSite};
 /// Time that everything together has to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(45);
 
+/// Time that the last counts have to be published. Without a broker they never are.
+const COUNTING_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// A daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Daemon {
@@ -99,7 +102,12 @@ impl Running {
         self.stop.send_replace(true);
         let stopping = async {
             running::ended(&mut self.tasks).await?;
-            self.counting.await?;
+            if let Ok(ended) = tokio::time::timeout(COUNTING_TIME_MAX, &mut self.counting).await {
+                ended?;
+            } else {
+                tracing::warn!("the last counts were not published in time");
+                self.counting.abort();
+            }
             anyhow::Ok(())
         };
         running::in_time(STOP_TIME_MAX, "the daemons", stopping).await

@@ -16,7 +16,7 @@ use backbeat_core::call::{Ending, RefusalKind};
 use backbeat_core::time::WallTime;
 use backbeat_tests::dev::{Addresses, Place};
 use backbeat_tests::fleet::{Fleet, Places};
-use backbeat_tests::services::{OwnRedis, Services, unique};
+use backbeat_tests::services::{OwnKafka, OwnRedis, Services, quiet_port, unique};
 use backbeat_tests::suite::Test;
 use bytes::Bytes;
 use http::Method;
@@ -53,6 +53,8 @@ pub(crate) fn tests(services: &Services) -> Vec<Test> {
         test("daemons::what_cannot_be_served_is_refused_by_its_key", refused),
         test("daemons::a_backlog_that_comes_near_its_retention_is_warned_of", near_retention),
         test("daemons::sites_are_added_and_resumed_while_they_run", follow),
+        test("daemons::a_populator_without_a_journal_waits_and_is_well", idle),
+        test("daemons::they_end_well_though_the_broker_is_away", without_broker),
     ]
 }
 
@@ -170,6 +172,48 @@ fn near_retention(places: &Places) -> Result<()> {
     };
     run(async { warned = warn.await });
     warned
+}
+
+/// Nobody has made a raft session yet.
+fn idle(places: &Places) -> Result<()> {
+    let mut system = System::start(places)?;
+    let port = quiet_port()?;
+    system.fleet.configure("/queuePopulator/bucketd/raftSessions", json!([]))?;
+    system.fleet.configure("/queuePopulator/probeServer", json!({"port": port}))?;
+    let populator = system.fleet.start_ready(&["queue-populator"])?;
+    let mut waited = Ok(());
+    let wait = async {
+        let probe = Client::at(&format!("127.0.0.1:{port}"));
+        for path in ["/_/live", "/_/ready"] {
+            let answer = probe.ask(Request::new(Method::GET, path).unsigned()).await?;
+            ensure!(answer.status().is_success() && answer.body() == "OK", "{path}: {answer:?}");
+        }
+        Fleet::terminate(populator)
+    };
+    run(async { waited = wait.await });
+    waited
+}
+
+fn without_broker(places: &Places) -> Result<()> {
+    let mut broker = OwnKafka::start()?;
+    let system = System::start(&Places { kafka: broker.address(), ..places.clone() })?;
+    let mut ended = Ok(());
+    let end = async {
+        let source = Client::at(&system.addresses.source);
+        source.make_bucket(BUCKET).await?;
+        Client::at(&system.addresses.targets[0].1).make_bucket(BUCKET).await?;
+        source.replicate(BUCKET, "paris").await?;
+        let daemons = system.fleet.start_ready(&["run", "--all"])?;
+        source.put(&format!("/{BUCKET}/first"), None, "hello").await?;
+        source.wait_for(&format!("/{BUCKET}/first"), "COMPLETED").await?;
+        broker.kill()?;
+        // What is written now cannot be queued.
+        source.put(&format!("/{BUCKET}/second"), None, "hello").await?;
+        Fleet::terminate(daemons)?;
+        source.wait_for(&format!("/{BUCKET}/second"), "PENDING").await
+    };
+    run(async { ended = end.await });
+    ended
 }
 
 /// A client of one site.

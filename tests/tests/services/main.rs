@@ -12,6 +12,7 @@ mod populator;
 mod protected;
 mod provisioning;
 mod record_log;
+mod record_log_daemons;
 mod redis;
 mod replication_setup;
 mod resync;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     tests.extend(change_stream_daemons::tests(&services));
     tests.extend(compose::tests());
     tests.extend(record_log::tests());
+    tests.extend(record_log_daemons::tests(&services));
     tests.extend(replication_setup::tests());
     tests.extend(resync::tests(&services));
     tests.extend(roles::tests());

@@ -22,7 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// What the daemon needs, or what is missing.
-fn installed() -> Result<String, String> {
+pub(crate) fn installed() -> Result<String, String> {
     if !workspace().join("target/node/node_modules/socket.io").is_dir() {
         return Err("the module socket.io is not installed: see ci/install".to_owned());
     }
@@ -32,10 +32,12 @@ fn installed() -> Result<String, String> {
     }
 }
 
-/// A process that serves a record log.
-struct Daemon {
+/// A process that serves a record log, by the library that CloudServer's metadata daemon uses.
+pub(crate) struct Daemon {
     process: Child,
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    /// The port at loopback.
+    pub(crate) port: u16,
     journal: DmdJournal,
 }
 
@@ -47,7 +49,7 @@ fn line(from: &mut BufReader<ChildStdout>) -> String {
 
 impl Daemon {
     /// With one record: a bucket is made before there can be objects.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut process = Command::new("node")
             .arg(workspace().join("tests/record-log/daemon.js"))
             .env("NODE_PATH", workspace().join("target/node/node_modules"))
@@ -57,11 +59,17 @@ impl Daemon {
             .expect("node runs");
         let commands = process.stdin.take().expect("it is piped");
         let mut answers = BufReader::new(process.stdout.take().expect("it is piped"));
-        let address = format!("127.0.0.1:{}", line(&mut answers));
-        let journal = DmdJournal::new(DmdConfig::new(address, LOG_NAME_DEFAULT));
-        let daemon = Self { process, pipes: Mutex::new((commands, answers)), journal };
+        let port = line(&mut answers).parse().expect("a port");
+        let journal = DmdJournal::new(DmdConfig::new(format!("127.0.0.1:{port}"), LOG_NAME_DEFAULT));
+        let daemon = Self { process, pipes: Mutex::new((commands, answers)), port, journal };
         daemon.command(&json!({"append": {"db": "__metastore", "entries": []}}));
         daemon
+    }
+
+    /// Has the log one record more.
+    pub(crate) fn write(&self, record: &LogRecord) {
+        let record: Value = serde_json::from_str(&record.to_json()).expect("JSON");
+        self.command(&json!({"append": record}));
     }
 
     fn command(&self, command: &Value) {
@@ -85,8 +93,7 @@ impl JournalHarness for Daemon {
     }
 
     async fn append(&self, record: LogRecord) {
-        let record: Value = serde_json::from_str(&record.to_json()).expect("JSON");
-        self.command(&json!({"append": record}));
+        self.write(&record);
     }
 
     async fn truncate(&self, oldest: Seq) {
